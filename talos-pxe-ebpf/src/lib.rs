@@ -1,0 +1,1 @@
+//! Map types that the XDP program and the daemon share.

@@ -1,0 +1,3 @@
+//! The XDP program: counts frames and passes them.
+
+fn main() {}

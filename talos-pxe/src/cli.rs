@@ -1,0 +1,176 @@
+//! The command line.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
+
+/// Boots every PXE-capable machine on the network into Talos Linux.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+pub struct Cli {
+    /// What to do; `serve` when left out.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// The flags of `serve`, accepted without naming it.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  talos-pxe --root /srv/talos --if eth1
+      Find out whether the network on eth1 has a DHCP server; if so, boot machines beside it,
+      else be the DHCP server, with the address 192.168.123.1/24.
+  talos-pxe --if eth1 --mode server --addr 10.0.0.1/24 --range 10.0.0.100-10.0.0.199
+      Be the DHCP server of 10.0.0.0/24.
+
+Every flag also reads an environment variable: --lease-time reads TALOS_PXE_LEASE_TIME.";
+
+/// A subcommand.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the network (the default).
+    Serve(Serve),
+}
+
+/// The DHCP mode asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeChoice {
+    /// Ask the network for a DHCP server, then choose.
+    Auto,
+    /// Be the DHCP server.
+    Server,
+    /// Be a proxyDHCP server beside the network's DHCP server.
+    Proxy,
+}
+
+/// Whether to advertise ourselves as an IPv6 router without a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RaChoice {
+    /// On in server mode, off in proxy mode.
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// How the XDP program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum XdpChoice {
+    /// Native where the driver can, else generic, else none.
+    Auto,
+    /// In the driver, or fail.
+    Native,
+    /// In the kernel's network stack, or fail.
+    Generic,
+    /// Not at all.
+    Off,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The flags of `talos-pxe serve`.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Folder with `assets/`, and optionally `groups/` and `profiles/`.
+    #[arg(long, value_name = "DIR", default_value = ".", env = "TALOS_PXE_ROOT")]
+    pub root: PathBuf,
+
+    /// Network interface to serve; the only candidate when left out.
+    #[arg(long = "if", value_name = "NAME", env = "TALOS_PXE_IF")]
+    pub interface: Option<String>,
+
+    /// Our own address and subnet. Without a DHCP server on the network the default is
+    /// 192.168.123.1/24; with one it overrides the address that it gave us.
+    #[arg(long, value_name = "CIDR", env = "TALOS_PXE_ADDR")]
+    pub addr: Option<Ipv4Net>,
+
+    /// Router that clients are told of in server mode (default: ourselves).
+    #[arg(long, value_name = "IP", env = "TALOS_PXE_GW")]
+    pub gw: Option<Ipv4Addr>,
+
+    /// DNS server that clients are told of in server mode; may be repeated.
+    #[arg(long, value_name = "IP", env = "TALOS_PXE_DNS", value_delimiter = ',')]
+    pub dns: Vec<Ipv4Addr>,
+
+    /// Take the interface as it is: do not bring it up, do not ask for an address.
+    #[arg(long, env = "TALOS_PXE_SKIP_IFUP")]
+    pub skip_ifup: bool,
+
+    /// DHCP mode.
+    #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_MODE")]
+    pub mode: ModeChoice,
+
+    /// First and last address to lease in server mode (default: the subnet above our own address).
+    #[arg(long, value_name = "A-B", env = "TALOS_PXE_RANGE")]
+    pub range: Option<String>,
+
+    /// Lease time in seconds.
+    #[arg(long, value_name = "SECS", default_value_t = 300, env = "TALOS_PXE_LEASE_TIME",
+          value_parser = clap::value_parser!(u32).range(30..))]
+    pub lease_time: u32,
+
+    /// IPv6 router advertisements without a prefix, which spare every iPXE boot 13 s of waiting.
+    #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_RA")]
+    pub ra: RaChoice,
+
+    /// How the XDP program is attached to the interface.
+    #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_XDP")]
+    pub xdp: XdpChoice,
+
+    /// Folder with iPXE's binaries.
+    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe", env = "TALOS_PXE_FIRMWARE")]
+    pub firmware: PathBuf,
+
+    /// The iPXE binary for UEFI machines, a file of the firmware folder.
+    #[arg(long, value_name = "FILE", default_value = "snponly.efi", env = "TALOS_PXE_UEFI_FILE")]
+    pub uefi_file: String,
+
+    /// The iPXE binary for BIOS machines, a file of the firmware folder.
+    #[arg(long, value_name = "FILE", default_value = "undionly.kpxe", env = "TALOS_PXE_BIOS_FILE")]
+    pub bios_file: String,
+
+    /// Ports, for tests: real firmware expects the defaults.
+    #[command(flatten)]
+    pub ports: Ports,
+
+    /// How log lines are written.
+    #[arg(long, value_enum, default_value = "text", env = "TALOS_PXE_LOG_FORMAT")]
+    pub log_format: LogFormat,
+
+    /// Log more: -v for each decision, -vv for each frame. RUST_LOG overrides it.
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// The ports of each service.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(next_help_heading = "Ports (for tests: firmware expects the defaults)")]
+pub struct Ports {
+    /// HTTP (TCP).
+    #[arg(long, value_name = "PORT", default_value_t = 8080, env = "TALOS_PXE_HTTP_PORT")]
+    pub http_port: u16,
+
+    /// TFTP (UDP).
+    #[arg(long, value_name = "PORT", default_value_t = 69, env = "TALOS_PXE_TFTP_PORT")]
+    pub tftp_port: u16,
+
+    /// DHCP server (UDP).
+    #[arg(long, value_name = "PORT", default_value_t = 67, env = "TALOS_PXE_DHCP_PORT")]
+    pub dhcp_port: u16,
+
+    /// PXE boot server (UDP).
+    #[arg(long, value_name = "PORT", default_value_t = 4011, env = "TALOS_PXE_PXE_PORT")]
+    pub pxe_port: u16,
+}

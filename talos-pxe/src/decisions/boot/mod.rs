@@ -1,0 +1,1 @@
+//! Which loader, script and kernel a machine gets.

@@ -1,0 +1,1 @@
+//! DHCP: the server, the proxyDHCP server, the boot server and the client.

@@ -1,0 +1,1 @@
+//! TFTP: which file a name stands for.

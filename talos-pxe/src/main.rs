@@ -1,0 +1,3 @@
+//! The daemon's command line: parses, builds, runs.
+
+fn main() {}

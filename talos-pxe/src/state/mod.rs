@@ -1,0 +1,1 @@
+//! Leases, machines and their roles.

@@ -1,0 +1,48 @@
+//! The one clock that decisions see: time since boot, which no wall-clock jump changes.
+
+use std::ops::{Add, Sub};
+use std::time::Duration;
+
+/// A moment on the boot-time clock (`CLOCK_BOOTTIME`): time since the kernel started, time
+/// asleep included.
+///
+/// Appliances often have no real-time clock, so leases are measured on this one. Only the edges
+/// read it ([`BootTime::now`]); decisions take it as an argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// The moment `since_boot` after the kernel started.
+    pub const fn from_boot(since_boot: Duration) -> Self {
+        Self(since_boot)
+    }
+
+    /// Reads the clock.
+    pub fn now() -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+        let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
+        Self(Duration::new(seconds, nanos))
+    }
+
+    /// How long ago `earlier` was; zero when it lies ahead.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for BootTime {
+    type Output = Self;
+
+    fn add(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(wait))
+    }
+}
+
+impl Sub<Duration> for BootTime {
+    type Output = Self;
+
+    fn sub(self, wait: Duration) -> Self {
+        Self(self.0.saturating_sub(wait))
+    }
+}

@@ -1,0 +1,7 @@
+//! Bytes to types and back. Pure: no sockets, no clock, no state.
+//!
+//! Panic contract: parsing takes any bytes and returns an error or a value, it never panics.
+
+mod mac;
+
+pub use mac::{InvalidMac, MacAddr};

@@ -1,0 +1,3 @@
+//! What cargo alone cannot do: tools, the lab, tests and benchmarks.
+
+fn main() {}
