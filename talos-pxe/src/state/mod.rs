@@ -1,1 +1,3 @@
 //! Leases, machines and their roles.
+
+pub mod leases;

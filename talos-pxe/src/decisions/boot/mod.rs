@@ -1,1 +1,3 @@
 //! Which loader, script and kernel a machine gets.
+
+pub mod loader;
