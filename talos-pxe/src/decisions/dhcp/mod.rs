@@ -3,6 +3,7 @@
 //! Each takes a request and where it came from, and returns a [`Reply`] with where it goes, or
 //! why there is none.
 
+pub mod pool;
 mod probes;
 pub mod proxy;
 mod reply;
