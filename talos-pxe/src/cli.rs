@@ -45,6 +45,19 @@ pub enum Command {
     Serve(Serve),
 }
 
+/// The flags contradict each other or the network: the exit code is 2, as for a flag that does
+/// not parse.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl UsageError {
+    /// The error that says what is wrong with the flags.
+    pub fn new(cause: impl std::fmt::Display) -> Self {
+        Self(cause.to_string())
+    }
+}
+
 /// The DHCP mode asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ModeChoice {
