@@ -2,6 +2,7 @@
 //!
 //! Panic contract: parsing takes any bytes and returns an error or a value, it never panics.
 
+pub mod icmp6;
 mod mac;
 
 pub use mac::{InvalidMac, MacAddr};
