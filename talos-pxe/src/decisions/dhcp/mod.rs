@@ -1,1 +1,3 @@
 //! DHCP: the server, the proxyDHCP server, the boot server and the client.
+
+pub mod client;

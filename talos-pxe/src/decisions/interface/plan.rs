@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 
 use super::{Link, Mode, Uplink};
 use crate::cli::ModeChoice;
+use crate::decisions::dhcp::client::Lease;
 
 /// Our own address where nothing else says one: 192.168.123.1/24.
 const DEFAULT_ADDRESS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 123, 1), 24);
@@ -43,17 +44,6 @@ pub enum Answer {
     Set(Uplink),
     /// Take the lease; this is what it comes to.
     Lease(Uplink),
-}
-
-/// What a DHCP server offered us.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offered {
-    /// The address with its prefix.
-    pub address: Ipv4Net,
-    /// The first router.
-    pub router: Option<Ipv4Addr>,
-    /// The DNS servers.
-    pub dns: Vec<Ipv4Addr>,
 }
 
 /// The interface and the command line do not go together.
@@ -132,14 +122,14 @@ fn keep(settings: &Settings, link: &Link) -> Result<Uplink, PlanError> {
 /// No lease is taken when `--addr` says the address, nor when the interface already has one in
 /// the server's subnet: that one is most likely a lease of the system's own DHCP client, and two
 /// clients on one lease would take it away from each other.
-pub fn answered(settings: &Settings, link: &Link, offered: Offered) -> Answer {
-    let present = || link.addresses.iter().find(|own| offered.address.contains(&own.addr()));
+pub fn answered(settings: &Settings, link: &Link, offer: &Lease) -> Answer {
+    let present = || link.addresses.iter().find(|own| offer.address.contains(&own.addr()));
     let own = settings.address.or_else(|| present().copied());
     let uplink = Uplink {
         mode: Mode::Proxy,
-        address: own.unwrap_or(offered.address),
-        router: offered.router,
-        dns: offered.dns,
+        address: own.unwrap_or(offer.address),
+        router: offer.router,
+        dns: offer.dns.clone(),
     };
     if own.is_some() { Answer::Set(uplink) } else { Answer::Lease(uplink) }
 }
@@ -169,7 +159,10 @@ fn own_address(link: &Link) -> Option<Ipv4Net> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::time::BootTime;
     use crate::wire::MacAddr;
 
     fn settings(mode: ModeChoice, address: Option<&str>, skip_ifup: bool) -> Settings {
@@ -196,9 +189,14 @@ mod tests {
         without_server(mode, address.parse().unwrap())
     }
 
-    fn offered() -> Offered {
-        Offered {
+    fn offer() -> Lease {
+        Lease {
             address: "10.0.0.50/24".parse().unwrap(),
+            server: Ipv4Addr::new(10, 0, 0, 1),
+            server_mac: MacAddr([2, 0, 0, 0, 0, 9]),
+            renew_at: BootTime::from_boot(Duration::from_secs(100)),
+            rebind_at: BootTime::from_boot(Duration::from_secs(200)),
+            ends_at: BootTime::from_boot(Duration::from_secs(300)),
             router: Some(Ipv4Addr::new(10, 0, 0, 1)),
             dns: vec![Ipv4Addr::new(10, 0, 0, 2)],
         }
@@ -255,21 +253,21 @@ mod tests {
         let auto = |address| settings(ModeChoice::Auto, address, false);
         let with = |address: &str| Uplink {
             address: address.parse().unwrap(),
-            router: offered().router,
-            dns: offered().dns,
+            router: offer().router,
+            dns: offer().dns,
             mode: Mode::Proxy,
         };
         assert_eq!(
-            answered(&auto(None), &link(&["172.16.0.1/24"]), offered()),
+            answered(&auto(None), &link(&["172.16.0.1/24"]), &offer()),
             Answer::Lease(with("10.0.0.50/24"))
         );
         assert_eq!(
-            answered(&auto(None), &link(&["10.0.0.9/16"]), offered()),
+            answered(&auto(None), &link(&["10.0.0.9/16"]), &offer()),
             Answer::Set(with("10.0.0.9/16")),
             "the system's own lease is kept"
         );
         assert_eq!(
-            answered(&auto(Some("10.0.0.7/24")), &link(&["10.0.0.9/24"]), offered()),
+            answered(&auto(Some("10.0.0.7/24")), &link(&["10.0.0.9/24"]), &offer()),
             Answer::Set(with("10.0.0.7/24"))
         );
     }
