@@ -1,6 +1,6 @@
 //! Which interface to serve.
 
-use super::Link;
+use super::{Interface, Link};
 
 /// No interface could be chosen: the command line has to name one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,24 +43,22 @@ pub enum ChooseError {
 /// bonds over them, then wireless ones, then virtual ones (in a container there are no others).
 /// Of several, the only one with carrier is taken if all others are known to have none; one that
 /// is down might have a cable as well, so it stays a candidate.
-pub fn choose<'a>(wanted: Option<&str>, links: &'a [Link]) -> Result<&'a Link, ChooseError> {
+pub fn choose(wanted: Option<&str>, links: &[Link]) -> Result<Interface, ChooseError> {
     if let Some(name) = wanted {
         return named(name, links);
     }
     let best = links.iter().filter_map(|link| class(link, links)).min().ok_or(ChooseError::None)?;
     let candidates = || links.iter().filter(|link| class(link, links) == Some(best));
-    let plausible: Vec<&Link> = candidates().filter(|link| link.carrier || !link.up).collect();
-    match plausible.as_slice() {
-        [only] => Ok(only),
-        [] => match candidates().collect::<Vec<_>>().as_slice() {
-            [only] => Ok(only),
-            _ => Err(ChooseError::Several(candidates().cloned().collect())),
-        },
-        _ => Err(ChooseError::Several(candidates().cloned().collect())),
-    }
+    let mut plausible = candidates().filter(|link| link.carrier || !link.up);
+    let chosen = match (plausible.next(), plausible.next()) {
+        (Some(only), None) => Some(only),
+        (None, _) if candidates().count() == 1 => candidates().next(),
+        _ => None,
+    };
+    chosen.and_then(interface).ok_or_else(|| ChooseError::Several(candidates().cloned().collect()))
 }
 
-fn named<'a>(name: &str, links: &'a [Link]) -> Result<&'a Link, ChooseError> {
+fn named(name: &str, links: &[Link]) -> Result<Interface, ChooseError> {
     let Some(link) = links.iter().find(|link| link.name == name) else {
         return Err(ChooseError::Missing { name: name.to_owned(), there: links.to_vec() });
     };
@@ -70,11 +68,14 @@ fn named<'a>(name: &str, links: &'a [Link]) -> Result<&'a Link, ChooseError> {
             controller: controller.name.clone(),
         });
     }
-    if link.mac.is_none() {
-        let others = links.iter().filter(|link| class(link, links).is_some()).cloned().collect();
-        return Err(ChooseError::NotEthernet { name: name.to_owned(), others });
-    }
-    Ok(link)
+    interface(link).ok_or_else(|| ChooseError::NotEthernet {
+        name: name.to_owned(),
+        others: links.iter().filter(|link| class(link, links).is_some()).cloned().collect(),
+    })
+}
+
+fn interface(link: &Link) -> Option<Interface> {
+    Some(Interface { index: link.index, name: link.name.clone(), mac: link.mac? })
 }
 
 /// How likely an interface is the one that the machines to boot are on; the least is the best.
@@ -159,8 +160,8 @@ mod tests {
         Link { mac: None, ..ethernet(1, "lo") }
     }
 
-    fn chosen<'a>(wanted: Option<&str>, links: &'a [Link]) -> Result<&'a str, ChooseError> {
-        choose(wanted, links).map(|link| link.name.as_str())
+    fn chosen(wanted: Option<&str>, links: &[Link]) -> Result<String, ChooseError> {
+        choose(wanted, links).map(|interface| interface.name)
     }
 
     #[test]
@@ -173,7 +174,7 @@ mod tests {
             Link { controller: Some(4), ..of_kind("veth", 5, "veth12ab") },
             Link { mac: None, ..of_kind("tun", 6, "tun0") },
         ];
-        assert_eq!(chosen(None, &links), Ok("enp0s31f6"));
+        assert_eq!(chosen(None, &links), Ok("enp0s31f6".to_owned()));
     }
 
     #[test]
@@ -195,7 +196,11 @@ mod tests {
             link.up = true;
             link.carrier = false;
         }
-        assert_eq!(chosen(None, &links), Ok("eno1"), "the others have no cable for certain");
+        assert_eq!(
+            chosen(None, &links),
+            Ok("eno1".to_owned()),
+            "the others have no cable for certain"
+        );
         links[0].carrier = false;
         assert!(matches!(choose(None, &links), Err(ChooseError::Several(all)) if all.len() == 4));
     }
@@ -207,17 +212,21 @@ mod tests {
             of_kind("bridge", 4, "br0"),
             of_kind("bridge", 5, "virbr0"),
         ];
-        assert_eq!(chosen(None, &links), Ok("br0"));
+        assert_eq!(chosen(None, &links), Ok("br0".to_owned()));
         assert_eq!(
             choose(Some("eth0"), &links).unwrap_err().to_string(),
             "eth0 is a port of br0: serve that one, --if br0"
         );
-        assert_eq!(chosen(Some("virbr0"), &links), Ok("virbr0"), "what is named is served");
+        assert_eq!(
+            chosen(Some("virbr0"), &links),
+            Ok("virbr0".to_owned()),
+            "what is named is served"
+        );
     }
 
     #[test]
     fn a_container_serves_its_virtual_interface() {
-        assert_eq!(chosen(None, &[loopback(), of_kind("veth", 2, "eth0")]), Ok("eth0"));
+        assert_eq!(chosen(None, &[loopback(), of_kind("veth", 2, "eth0")]), Ok("eth0".to_owned()));
     }
 
     #[test]

@@ -13,7 +13,18 @@ pub use plan::{Answer, Plan, PlanError, Settings, answered, plan, unanswered};
 
 use crate::wire::MacAddr;
 
-/// A network interface as the kernel describes it.
+/// The interface that is served: what of it does not change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// The kernel's number of it.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+}
+
+/// A network interface as the kernel describes it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The kernel's number of it.

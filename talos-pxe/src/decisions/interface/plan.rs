@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 use super::{Link, Mode, Uplink};
-use crate::cli::ModeChoice;
+use crate::cli::{ModeChoice, Serve};
 use crate::decisions::dhcp::client::Lease;
 
 /// Our own address where nothing else says one: 192.168.123.1/24.
@@ -22,6 +22,17 @@ pub struct Settings {
     pub address: Option<Ipv4Net>,
     /// Use the interface as it is and change nothing on it.
     pub skip_ifup: bool,
+}
+
+impl From<&Serve> for Settings {
+    fn from(flags: &Serve) -> Self {
+        Self {
+            interface: flags.interface.clone(),
+            mode: flags.mode,
+            address: flags.addr,
+            skip_ifup: flags.skip_ifup,
+        }
+    }
 }
 
 /// How to get to our address and mode.
