@@ -4,6 +4,7 @@
 
 pub mod dhcp;
 pub mod frame;
+pub mod icmp6;
 mod mac;
 
 pub use mac::{InvalidMac, MacAddr};

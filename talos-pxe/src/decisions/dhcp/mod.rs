@@ -1,8 +1,9 @@
-//! DHCP: the server, the proxyDHCP server and the boot server.
+//! DHCP: the server, the proxyDHCP server, the boot server and the client.
 //!
-//! Each takes a request and where it came from, and returns a [`Reply`] with where it goes, or
+//! Each server takes a request and where it came from, and returns a [`Reply`] with where it goes, or
 //! why there is none.
 
+pub mod client;
 pub mod pool;
 mod probes;
 pub mod proxy;
