@@ -1,1 +1,4 @@
 //! Leases, machines and their roles.
+
+pub mod machines;
+pub mod tokens;
