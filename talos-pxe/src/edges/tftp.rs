@@ -1,0 +1,1 @@
+//! TFTP: iPXE's binaries, for firmware that boots by it, and iPXE's entry script.
