@@ -6,3 +6,7 @@ pub mod interface;
 pub mod netlink;
 pub mod packet;
 pub mod ra;
+
+pub mod folder;
+pub mod http;
+pub mod tftp;
