@@ -52,7 +52,7 @@ fn boot_from_dnsmasq(firmware: Firmware) -> Result<()> {
     let kernel = machine.wait_for("Linux version", BOOT)?;
     machine.wait_for("lab: address 10.77.0.", BOOT)?;
     let booted = machine.wait_for("lab: booted", BOOT)?;
-    println!("kernel after {:.1?}, booted after {:.1?}", kernel.at, booted.at);
+    eprintln!("kernel after {:.1?}, booted after {:.1?}", kernel.at, booted.at);
     ensure!(machine.serial().wait(BOOT)?.success());
     Ok(())
 }
@@ -94,12 +94,14 @@ fn hold_a_lab() -> Result<()> {
     let mut machine = lab.power_on(Spec::new("m1", Firmware::Bios, Accel::Tcg))?;
     machine.wait_for("iPXE", SOON)?;
     for netns in [lab.netns(), dnsmasq.host().netns(), host.netns()] {
-        println!("holds net:[{}]", netns.id()?);
+        eprintln!("holds net:[{}]", netns.id()?);
     }
-    println!("holds {}", lab.dir().display());
-    println!("holds all");
-    while ending == "kill" {
-        std::thread::park();
+    eprintln!("holds {}", lab.dir().display());
+    eprintln!("holds all");
+    if ending == "kill" {
+        loop {
+            std::thread::park();
+        }
     }
     Ok(())
 }
