@@ -1,0 +1,62 @@
+//! What cargo alone cannot do: tools, the lab, tests and benchmarks.
+//!
+//! One file a subcommand. The [`lab`] is a library of its own, which the end-to-end tests in
+//! `tests/` use too.
+
+#![allow(clippy::print_stdout, reason = "the output of a command goes to the terminal")]
+
+mod console;
+pub mod exec;
+pub mod interrupt;
+pub mod lab;
+pub mod progress;
+mod run;
+mod screenshot;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs and tests talos-pxe.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Run),
+    Screenshot(screenshot::Screenshot),
+}
+
+/// Parses the command line and runs the subcommand. Exits with 0 when it did its work, 1 when it
+/// failed, 2 on wrong usage, and 130 when it was interrupted.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = interrupt::catch().and_then(|()| match cli.command {
+        Command::Run(run) => run::main(run),
+        Command::Screenshot(screenshot) => screenshot::main(screenshot),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<interrupt::Interrupted>() => ExitCode::from(130),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top folder of the repository.
+pub fn repository() -> PathBuf {
+    let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    xtask.parent().map(PathBuf::from).unwrap_or(xtask)
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
