@@ -4,7 +4,7 @@ use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use aya::Ebpf;
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::links::FdLink;
-use aya::programs::{Xdp, XdpMode};
+use aya::programs::{ProgramError, Xdp, XdpMode};
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
 use rustix::io::Errno;
@@ -131,24 +131,31 @@ fn load_and_link(index: u32, mode: Mode) -> Result<(PerCpuArray<MapData, Counter
     Ok((PerCpuArray::try_from(counters)?, link))
 }
 
-/// Names the next step for the refusals that a user can do something about.
+/// Turns a refusal into one line that names the next step, where there is one.
 fn explain(error: Error, name: &str, mode: Mode) -> Error {
+    let what = format!("cannot attach {mode} XDP to {name}");
     let errno = error
         .chain()
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .find_map(Errno::from_io_error);
-    let what = format!("cannot attach {mode} XDP to {name}");
     match errno {
-        Some(Errno::PERM | Errno::ACCESS) => {
-            anyhow!("{what}: no right to; run as root or with CAP_BPF and CAP_NET_ADMIN")
+        Some(Errno::PERM) => {
+            return anyhow!("{what}: no right to; run as root or with CAP_BPF and CAP_NET_ADMIN");
         }
         Some(Errno::BUSY | Errno::EXIST) => {
-            anyhow!(
+            return anyhow!(
                 "{what}: another program is attached; `ip link set dev {name} xdp off` removes it"
-            )
+            );
         }
         Some(Errno::OPNOTSUPP) => {
-            anyhow!("{what}: its driver has no support for it; try --xdp auto")
+            return anyhow!("{what}: its driver has no support for it; try --xdp auto");
+        }
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(ProgramError::LoadError { io_error, verifier_log }) => {
+            tracing::debug!("{verifier_log}");
+            anyhow!("{what}: the kernel refuses the program ({io_error}); -v logs its reasons")
         }
         _ => error.context(what),
     }
