@@ -60,22 +60,20 @@ pub struct LinkerRecipe {
     pub root: PathBuf,
 }
 
-/// Finds a BPF toolchain. `tools` is the folder that bpf-linkers are installed under.
+/// Finds a BPF toolchain: the best that is complete, else the best compiler, for which a linker
+/// is to be installed. `tools` is the folder that bpf-linkers are installed under.
 pub fn find(tools: &Path) -> Result<Toolchain, Missing> {
-    let compilers: Vec<Compiler> = rustcs().into_iter().filter_map(Compiler::examine).collect();
-    let linked = compilers.iter().find_map(|compiler| {
-        let linker = compiler.linker(tools).root.join("bin/bpf-linker");
-        linker.exists().then(|| Toolchain {
-            rustc: compiler.rustc.clone(),
-            linker,
-            llvm_library: compiler.llvm_library.clone(),
-        })
-    });
-    match (linked, compilers.first()) {
-        (Some(toolchain), _) => Ok(toolchain),
-        (None, Some(compiler)) => Err(Missing::Linker(compiler.linker(tools))),
-        (None, None) => Err(Missing::Compiler),
+    let mut best = None;
+    for compiler in rustcs().into_iter().filter_map(Compiler::examine) {
+        let recipe = compiler.linker(tools);
+        let linker = recipe.root.join("bin/bpf-linker");
+        if linker.exists() {
+            let Compiler { rustc, llvm_library, .. } = compiler;
+            return Ok(Toolchain { rustc, linker, llvm_library });
+        }
+        best.get_or_insert(recipe);
     }
+    Err(best.map_or(Missing::Compiler, Missing::Linker))
 }
 
 /// Where to look for compilers, best first: rustup's toolchains, nightly before the others,

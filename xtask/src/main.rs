@@ -1,3 +1,7 @@
-//! What cargo alone cannot do: tools, the lab, tests and benchmarks.
+//! The command line of `cargo xtask`; see the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    xtask::main()
+}
