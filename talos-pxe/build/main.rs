@@ -10,14 +10,24 @@
 mod toolchain;
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use toolchain::Toolchain;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match embed() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn embed() -> Result<()> {
     let workspace = folder("CARGO_MANIFEST_DIR")?
         .parent()
         .context("the daemon's crate is not in a workspace")?
