@@ -1,7 +1,17 @@
-//! What cargo alone cannot do: tools, the lab, tests and benchmarks. One file a subcommand.
+//! What cargo alone cannot do: tools, the lab, tests and benchmarks.
+//!
+//! One file a subcommand. The [`lab`] is a library of its own, which the end-to-end tests in
+//! `tests/` use too.
 
 #![allow(clippy::print_stdout, reason = "the output of a command goes to the terminal")]
 
+mod console;
+pub mod exec;
+pub mod interrupt;
+pub mod lab;
+pub mod progress;
+mod run;
+mod screenshot;
 pub mod setup;
 mod test;
 
@@ -20,19 +30,25 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
+    Screenshot(screenshot::Screenshot),
     Setup(setup::Setup),
     Test(test::Test),
 }
 
 /// Parses the command line and runs the subcommand. Exits with 0 when it did its work, 1 when it
-/// failed, 2 on wrong usage.
+/// failed, 2 on wrong usage, and 130 when it was interrupted.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = Cli::parse();
+    let done = interrupt::catch().and_then(|()| match cli.command {
+        Command::Run(run) => run::main(run),
+        Command::Screenshot(screenshot) => screenshot::main(screenshot),
         Command::Setup(setup) => setup::main(&setup),
         Command::Test(test) => test::main(&test),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<interrupt::Interrupted>() => ExitCode::from(130),
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -44,4 +60,9 @@ pub fn main() -> ExitCode {
 pub fn repository() -> PathBuf {
     let xtask = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     xtask.parent().map(PathBuf::from).unwrap_or(xtask)
+}
+
+/// Cargo's target folder.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }

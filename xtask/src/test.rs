@@ -9,8 +9,8 @@ use std::{fs, io};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::repository;
 use crate::setup::{self, CoverageTools, Group};
+use crate::{interrupt, repository};
 
 /// Runs the tests.
 #[derive(Debug, clap::Args)]
@@ -122,7 +122,9 @@ fn relay(cargo: &mut Command, tally: &mut Tally) -> Result<bool> {
         tally.add(String::from_utf8_lossy(&line).trim_end());
         line.clear();
     }
-    Ok(child.wait()?.success())
+    let status = child.wait()?;
+    interrupt::check()?;
+    Ok(status.success())
 }
 
 fn cargo() -> Command {

@@ -10,6 +10,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
+use crate::interrupt;
+
 use apt::Package;
 pub use coverage::CoverageTools;
 
@@ -109,6 +111,7 @@ fn program(name: &str) -> Option<PathBuf> {
 /// Runs a command with its output on the terminal.
 fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
+    interrupt::check()?;
     ensure!(status.success(), "{command:?} failed ({status})");
     Ok(())
 }

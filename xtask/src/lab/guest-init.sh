@@ -1,0 +1,35 @@
+#!/bin/busybox sh
+# The first and only program of the lab's guest: says what the network gave it, then powers off.
+
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+
+# The serial console is for whole lines of ours from here on, not for the kernel's in between.
+dmesg -n 1
+say() { echo "lab: $*" >/dev/ttyS0; }
+
+say "kernel $(uname -r)"
+while read -r module; do insmod "/lib/modules/$module" || say "no module $module"; done </lib/modules/order
+
+if ip link set eth0 up 2>/dev/null && udhcpc -i eth0 -n -q -t 10 -T 2 -s /lease >/tmp/udhcpc 2>&1; then
+    say "address $(cat /tmp/address)"
+else
+    say "no address"
+fi
+
+url=
+for argument in $(cat /proc/cmdline); do
+    case $argument in talos.config=*) url=${argument#talos.config=} ;; esac
+done
+if [ -z "$url" ]; then
+    say "no config"
+elif wget -q -T 10 -O /tmp/config "$url" 2>/tmp/wget; then
+    say "config sha256 $(sha256sum </tmp/config | cut -d' ' -f1) $url"
+else
+    say "config failed ($(head -n 1 /tmp/wget)) $url"
+fi
+
+say "booted"
+poweroff -f

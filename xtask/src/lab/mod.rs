@@ -1,0 +1,158 @@
+//! A network of its own, with hosts and virtual machines on one switch.
+//!
+//! All of it is held by this process: namespaces by file descriptors, links by their namespace,
+//! programs by the kernel's parent-death signal. So nothing stays, even after `kill -9`, but for
+//! the folder of temporary files in that one case. What is deliberately absent: `ip netns`,
+//! mounts, and daemons that outlive the command.
+
+pub mod accel;
+pub mod capture;
+pub mod dnsmasq;
+pub mod guest;
+pub mod netns;
+pub mod process;
+pub mod qemu;
+pub mod qmp;
+pub mod root;
+pub mod server;
+pub mod transcript;
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::exec;
+use netns::Netns;
+use process::Process;
+
+/// The switch that all hosts and machines of a lab are on.
+const BRIDGE: &str = "br0";
+
+/// A switched Ethernet network; gone on drop.
+#[derive(Debug)]
+pub struct Lab {
+    netns: Netns,
+    dir: TempDir,
+    machines: AtomicU8,
+}
+
+/// A host of the lab: a namespace whose `eth0` is on the switch, up and without an address.
+#[derive(Debug)]
+pub struct Host {
+    name: String,
+    netns: Netns,
+}
+
+impl Lab {
+    /// An empty network.
+    ///
+    /// # Errors
+    /// Without root or iproute2.
+    pub fn new() -> Result<Lab> {
+        let dir = tempfile::Builder::new().prefix("talos-pxe-lab-").tempdir();
+        let dir = dir.context("cannot make a temporary folder")?;
+        let netns = Netns::new()?;
+        let lab = Lab { netns, dir, machines: AtomicU8::new(0) };
+        // No IPv6 of the switch's own: its packets would be in every capture.
+        lab.ip(&format!(
+            "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
+             link set {BRIDGE} addrgenmode none
+             link set {BRIDGE} up"
+        ))?;
+        Ok(lab)
+    }
+
+    /// A new host on the switch's port of the same name, which has at most 15 characters.
+    ///
+    /// # Errors
+    /// When there is a port of this name.
+    pub fn host(&self, name: &str) -> Result<Host> {
+        let netns = Netns::new()?;
+        self.ip(&format!(
+            "link add {name} type veth peer name eth0 netns {}
+             link set {name} addrgenmode none
+             link set {name} master {BRIDGE} up",
+            netns.path()
+        ))?;
+        let host = Host { name: name.to_owned(), netns };
+        exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
+        Ok(host)
+    }
+
+    /// A new tap device on the switch.
+    fn tap(&self, name: &str) -> Result<()> {
+        self.ip(&format!(
+            "tuntap add {name} mode tap vnet_hdr
+             link set {name} addrgenmode none
+             link set {name} master {BRIDGE} up"
+        ))
+    }
+
+    /// A number from 1 that no other machine of this lab has.
+    fn next_machine(&self) -> u8 {
+        self.machines.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// The namespace of the switch.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// A folder for files of the lab; gone with it.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A command that will run beside the switch.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.netns.command(program)
+    }
+
+    /// Runs lines of `ip`.
+    fn ip(&self, lines: &str) -> Result<()> {
+        for line in lines.lines() {
+            exec::output(self.command("ip").args(line.split_whitespace()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Host {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its namespace.
+    pub fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// A command that will run on it.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        self.netns.command(program)
+    }
+
+    /// Starts a command of [`Host::command`] in the background.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn start(&self, command: Command) -> Result<Process> {
+        let program = command.get_program().to_string_lossy();
+        let name = format!("{} on {}", program.rsplit('/').next().unwrap_or(&program), self.name);
+        Process::start(&name, command, None)
+    }
+
+    /// Gives `eth0` an address, such as `10.77.0.1/24`.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn add_address(&self, address: &str) -> Result<()> {
+        exec::output(self.command("ip").args(["addr", "add", address, "dev", "eth0"]))?;
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! The talos-pxe daemon, built by cargo, on a host of the lab.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::Host;
+use super::process::Process;
+use crate::{exec, repository};
+
+/// How long it may take until it serves; asking the network for a DHCP server takes 10 s of it.
+const READY: Duration = Duration::from_secs(30);
+
+/// A daemon that serves; killed on drop.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+}
+
+/// Builds the daemon and returns its path.
+///
+/// # Errors
+/// When it does not compile; the compiler's words are on the terminal.
+pub fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--package", "talos-pxe", "--bin", "talos-pxe"]);
+    command.arg("--message-format=json-render-diagnostics").current_dir(repository());
+    let messages =
+        exec::output_with_errors_shown(&mut command).context("cannot build talos-pxe")?;
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages
+        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
+        .next_back()
+        .context("cargo built no talos-pxe")
+}
+
+impl Server {
+    /// Starts the daemon `program` with `arguments` on `eth0` of `host` and waits until it serves.
+    ///
+    /// # Errors
+    /// With its last lines, when it ends or is not ready in time.
+    pub fn start<I, A>(program: &Path, host: &Host, arguments: I) -> Result<Server>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        let mut command = host.command(program);
+        for (variable, _) in std::env::vars_os() {
+            if variable.as_encoded_bytes().starts_with(b"TALOS_PXE_") {
+                command.env_remove(variable);
+            }
+        }
+        command.args(["serve", "--if", "eth0"]).args(arguments);
+        let mut process = Process::start("talos-pxe", command, None)?;
+        process.wait_for("ready", READY)?;
+        Ok(Server { process })
+    }
+
+    /// The running daemon, with what it logged.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Asks it to end as Ctrl-C would; returns its log.
+    ///
+    /// # Errors
+    /// When it does not end in time, or fails.
+    pub fn stop(self) -> Result<String> {
+        self.process.stop(Duration::from_secs(10))
+    }
+}
