@@ -25,7 +25,7 @@ const XDP_PASS: u32 = 2;
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
-fn passes_every_frame_untouched() {
+fn xdp_passes_every_frame_untouched() {
     let mut ebpf = Ebpf::load(OBJECT).unwrap();
     let program: &mut Xdp = ebpf.program_mut(PROGRAM).unwrap().try_into().unwrap();
     program.load().unwrap();
@@ -46,7 +46,7 @@ fn passes_every_frame_untouched() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
-fn counts_frames_by_their_port_and_detaches_when_dropped() {
+fn xdp_counts_frames_by_their_port_and_detaches_when_dropped() {
     in_network_namespace(async |net| {
         let server = cable(&net).await;
         let fast_path = attached(attach("server", server, XdpChoice::Auto).await.unwrap());
@@ -71,7 +71,7 @@ fn counts_frames_by_their_port_and_detaches_when_dropped() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
-fn takes_generic_mode_where_there_is_no_native_one() {
+fn xdp_is_generic_where_there_is_no_native_mode() {
     in_network_namespace(async |net| {
         net.link().add(LinkBridge::new("br0").build()).execute().await.unwrap();
         let bridge = index(&net, "br0").await;
@@ -88,7 +88,7 @@ fn takes_generic_mode_where_there_is_no_native_one() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
-fn does_what_the_choice_says() {
+fn xdp_does_what_the_choice_says() {
     in_network_namespace(async |net| {
         let server = cable(&net).await;
         let choose = async |choice| attach("server", server, choice).await;
@@ -105,7 +105,7 @@ fn does_what_the_choice_says() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
-fn needs_two_capabilities() {
+fn xdp_needs_two_capabilities() {
     in_network_namespace(async |net| {
         let server = cable(&net).await;
         let choose = async |choice| attach("server", server, choice).await;
