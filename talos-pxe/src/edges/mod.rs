@@ -10,3 +10,5 @@ pub mod ra;
 pub mod folder;
 pub mod http;
 pub mod tftp;
+
+pub mod xdp;
