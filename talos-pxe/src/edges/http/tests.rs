@@ -1,3 +1,5 @@
+//! The routes, from a machine's first request to its config, and everything that they refuse.
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
