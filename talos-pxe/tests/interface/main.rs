@@ -1,11 +1,14 @@
 //! The interface with a real kernel and a real DHCP server, in private network namespaces.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod namespace;
 mod router_advertisements;
 
 use std::net::Ipv4Addr;
 
 use rtnetlink::MulticastGroup;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use talos_pxe::cli::ModeChoice;
 use talos_pxe::decisions::interface::{ChooseError, Link, Mode, Settings};
 use talos_pxe::edges::interface;
@@ -165,5 +168,34 @@ fn says_what_is_wrong_and_leaves_nothing_behind() {
         shutdown.cancel();
         assert!(interface::prepare(&settings, &shutdown).await.unwrap().is_none());
         assert!(!ours(&netlink).await.up);
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn says_which_rights_are_missing() {
+    in_namespace(false, async || {
+        run("ip link add ours type veth peer theirs");
+        run("ip link set theirs up");
+        let mut rights = capabilities(None).unwrap();
+        rights.effective -= CapabilitySet::NET_ADMIN;
+        set_capabilities(None, rights).unwrap();
+        let prepare = async |mode| {
+            let error = interface::prepare(&settings(mode, None), &CancellationToken::new()).await;
+            error.unwrap_err().to_string()
+        };
+        let needs_rights = "run as root, or give the program the rights once: setcap \
+            cap_net_raw,cap_net_admin,cap_net_bind_service,cap_bpf+eip $(command -v talos-pxe)";
+        assert_eq!(
+            prepare(ModeChoice::Server).await,
+            format!("no right to set ours up: {needs_rights}")
+        );
+        run("ip link set ours up");
+        rights.effective -= CapabilitySet::NET_RAW;
+        set_capabilities(None, rights).unwrap();
+        assert_eq!(
+            prepare(ModeChoice::Auto).await,
+            format!("no right to ask for a DHCP lease: {needs_rights}")
+        );
     });
 }
