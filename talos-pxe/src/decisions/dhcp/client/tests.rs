@@ -237,3 +237,40 @@ fn an_offer_without_a_mask_or_a_time_still_counts() {
     assert_eq!(lease.address.to_string(), "172.16.0.9/16");
     assert!(lease.ends_at > at(100 * 365 * 86_400));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_reply_in_any_phase_is_ignored_or_taken(
+        kind in 0_u8..9,
+        yiaddr: u32,
+        mask: u32,
+        times: [u32; 3],
+        phase in 0..4,
+    ) {
+        let mut client = if phase < 2 { Client::new(MAC, at(0)) } else { bound() };
+        let due = client.due();
+        let xid = client.tick(due, 7).unwrap().message.xid;
+        if phase == 1 {
+            client.receive(due, SERVER_MAC, &reply(MessageType::Offer, xid));
+            client.accept(due);
+            let _ = client.tick(due, 7);
+        }
+        let mut message = Message::new(Opcode::BootReply, MessageType::from(kind), xid, MAC);
+        message.yiaddr = yiaddr.into();
+        message.options.append(OptionCode::ServerIdentifier, &SERVER.octets());
+        message.options.append(OptionCode::SubnetMask, &mask.to_be_bytes());
+        for (code, time) in
+            [OptionCode::AddressLeaseTime, OptionCode::Renewal, OptionCode::Rebinding]
+                .into_iter()
+                .zip(times)
+        {
+            message.options.append(code, &time.to_be_bytes());
+        }
+        client.receive(due, SERVER_MAC, &message);
+        client.accept(due);
+        for _ in 0..8 {
+            let _ = client.tick(client.due(), 7);
+        }
+        let _ = client.release(7);
+    }
+}
