@@ -12,6 +12,8 @@ pub mod lab;
 pub mod progress;
 mod run;
 mod screenshot;
+pub mod setup;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ struct Cli {
 enum Command {
     Run(run::Run),
     Screenshot(screenshot::Screenshot),
+    Setup(setup::Setup),
+    Test(test::Test),
 }
 
 /// Parses the command line and runs the subcommand. Exits with 0 when it did its work, 1 when it
@@ -39,6 +43,8 @@ pub fn main() -> ExitCode {
     let done = interrupt::catch().and_then(|()| match cli.command {
         Command::Run(run) => run::main(run),
         Command::Screenshot(screenshot) => screenshot::main(screenshot),
+        Command::Setup(setup) => setup::main(&setup),
+        Command::Test(test) => test::main(&test),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

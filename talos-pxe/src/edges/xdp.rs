@@ -1,0 +1,204 @@
+//! Loads the XDP program that the build embedded, attaches it and reads its counters.
+
+use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
+use aya::Ebpf;
+use aya::maps::{Map, MapData, PerCpuArray};
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, Xdp, XdpMode};
+use futures_util::TryStreamExt as _;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
+use rustix::io::Errno;
+use talos_pxe_ebpf::{COUNTERS, Counters, PROGRAM};
+
+use crate::cli::XdpChoice;
+
+/// The object file of the XDP program; empty when there was no BPF toolchain to compile it.
+pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp.o"));
+
+/// Where the kernel runs the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In the driver, before the kernel makes a packet buffer.
+    Native,
+    /// In the network stack, for drivers that cannot.
+    Generic,
+}
+
+impl std::fmt::Display for Mode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+impl From<Mode> for XdpMode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Native => Self::Driver,
+            Mode::Generic => Self::Skb,
+        }
+    }
+}
+
+/// What came of [`attach`].
+#[must_use]
+pub enum Attachment {
+    /// The program runs.
+    Attached(FastPath),
+    /// It was to run if possible, and is not: the cause and the next step. Worth a warning.
+    Unavailable(Error),
+    /// It was not asked for.
+    Off,
+}
+
+/// An attached XDP program. Dropping it detaches the program; so does the kernel, by closing the
+/// link's file descriptor, however the process ends.
+pub struct FastPath {
+    counters: PerCpuArray<MapData, Counters>,
+    mode: Mode,
+    _link: FdLink,
+}
+
+impl FastPath {
+    /// Where the kernel says that it runs the program.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// What the program has counted since it was attached, on all CPUs.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let us read the map.
+    pub fn counters(&self) -> Result<Counters> {
+        let per_cpu = self.counters.get(&0, 0).context("cannot read the XDP counters")?;
+        Ok(per_cpu.iter().copied().fold(Counters::default(), Counters::plus))
+    }
+}
+
+/// Attaches the program to the interface `name` of this `index`, as `choice` says. Drivers may
+/// drop the carrier for a moment when a program is attached natively, so do it first.
+///
+/// # Errors
+///
+/// When the mode that `choice` forces is not to be had. With [`XdpChoice::Auto`] nothing is an
+/// error: see [`Attachment::Unavailable`].
+pub async fn attach(name: &str, index: u32, choice: XdpChoice) -> Result<Attachment> {
+    let attached = match choice {
+        XdpChoice::Off => return Ok(Attachment::Off),
+        XdpChoice::Native => attach_as(name, index, Mode::Native).await,
+        XdpChoice::Generic => attach_as(name, index, Mode::Generic).await,
+        XdpChoice::Auto => match attach_as(name, index, Mode::Native).await {
+            Ok(fast_path) => Ok(fast_path),
+            Err(refused) => {
+                tracing::debug!("{refused:#}");
+                attach_as(name, index, Mode::Generic).await
+            }
+        },
+    };
+    match (attached, choice) {
+        (Ok(fast_path), _) => Ok(Attachment::Attached(fast_path)),
+        (Err(error), XdpChoice::Auto) => Ok(Attachment::Unavailable(error)),
+        (Err(error), _) => Err(error),
+    }
+}
+
+async fn attach_as(name: &str, index: u32, mode: Mode) -> Result<FastPath> {
+    ensure!(
+        !OBJECT.is_empty(),
+        "this talos-pxe was built without the XDP program: run `cargo xtask setup`, then build again"
+    );
+    let (counters, link) =
+        load_and_link(index, mode).map_err(|error| explain(error, name, mode))?;
+    let granted = granted_mode(index).await?;
+    ensure!(granted == mode, "asked for {mode} XDP on {name}, the kernel gave {granted}");
+    Ok(FastPath { counters, mode: granted, _link: link })
+}
+
+fn load_and_link(index: u32, mode: Mode) -> Result<(PerCpuArray<MapData, Counters>, FdLink)> {
+    let mut ebpf = Ebpf::load(OBJECT)?;
+    let counters: Map = ebpf.take_map(COUNTERS).context("the object has no counters")?;
+    let program: &mut Xdp =
+        ebpf.program_mut(PROGRAM).context("the object has no XDP program")?.try_into()?;
+    program.load()?;
+    let id = program.attach_to_if_index(index, mode.into())?;
+    // aya falls back to netlink where the kernel has no links for XDP (before Linux 5.9). Such a
+    // program would stay attached after a crash; dropping it here detaches it.
+    let link = FdLink::try_from(program.take_link(id)?)
+        .map_err(|_| anyhow!("the kernel gives no link for it (Linux 5.9 or later does)"))?;
+    Ok((PerCpuArray::try_from(counters)?, link))
+}
+
+/// Turns a refusal into one line that names the next step, where there is one.
+fn explain(error: Error, name: &str, mode: Mode) -> Error {
+    let what = format!("cannot attach {mode} XDP to {name}");
+    let errno = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+        .find_map(Errno::from_io_error);
+    match errno {
+        Some(Errno::PERM) => {
+            return anyhow!("{what}: no right to; run as root or with CAP_BPF and CAP_NET_ADMIN");
+        }
+        Some(Errno::BUSY | Errno::EXIST) => {
+            return anyhow!(
+                "{what}: another program is attached; `ip link set dev {name} xdp off` removes it"
+            );
+        }
+        Some(Errno::OPNOTSUPP) => {
+            return anyhow!("{what}: its driver has no support for it; try --xdp auto");
+        }
+        _ => {}
+    }
+    match error.downcast_ref() {
+        Some(ProgramError::LoadError { io_error, verifier_log }) => {
+            tracing::debug!("{verifier_log}");
+            anyhow!("{what}: the kernel refuses the program ({io_error}); -v logs its reasons")
+        }
+        _ => error.context(what),
+    }
+}
+
+/// Asks the kernel in which mode a program is attached to the interface.
+async fn granted_mode(index: u32) -> Result<Mode> {
+    let (connection, handle, _) =
+        rtnetlink::new_connection().context("cannot open a netlink socket")?;
+    let connection = tokio::spawn(connection);
+    let answer = handle.link().get().match_index(index).execute().try_next().await;
+    connection.abort();
+    let link = answer.context("cannot ask for the interface")?.context("the interface is gone")?;
+    let attached = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => xdp.iter().find_map(|part| match part {
+            LinkXdp::Attached(attached) => Some(*attached),
+            _ => None,
+        }),
+        _ => None,
+    });
+    match attached {
+        Some(XdpAttached::Driver) => Ok(Mode::Native),
+        Some(XdpAttached::SocketBuffer) => Ok(Mode::Generic),
+        other => bail!("the kernel reports XDP mode {other:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_name_the_next_step() {
+        let refusal = |errno: Errno| {
+            explain(std::io::Error::from(errno).into(), "eth1", Mode::Native).to_string()
+        };
+        assert_eq!(
+            refusal(Errno::PERM),
+            "cannot attach native XDP to eth1: no right to; \
+             run as root or with CAP_BPF and CAP_NET_ADMIN"
+        );
+        assert!(refusal(Errno::BUSY).ends_with("`ip link set dev eth1 xdp off` removes it"));
+        assert!(refusal(Errno::OPNOTSUPP).ends_with("try --xdp auto"));
+        assert_eq!(refusal(Errno::NODEV), "cannot attach native XDP to eth1");
+    }
+}
