@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -14,7 +15,7 @@ use clap::ValueEnum;
 use super::Lab;
 use super::guest::Guest;
 use super::qemu::{Firmware, Spec};
-use crate::{interrupt, progress, target};
+use crate::{exec, interrupt, progress, target};
 
 /// How long a machine may take that KVM runs.
 const PROBE: Duration = Duration::from_secs(20);
@@ -82,6 +83,8 @@ fn probed() -> Result<Accel> {
 
 /// Boots the guest, by the BIOS and without a boot server.
 fn probe(guest: &Guest) -> Result<bool> {
+    // A missing QEMU says nothing about KVM.
+    exec::output(Command::new("qemu-system-x86_64").arg("--version"))?;
     let lab = Lab::new()?;
     let firmware = Firmware::Kernel {
         kernel: guest.kernel.clone(),

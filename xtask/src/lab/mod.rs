@@ -37,6 +37,9 @@ const BRIDGE: &str = "br0";
 pub struct Lab {
     netns: Netns,
     dir: TempDir,
+    /// Hosts so far.
+    hosts: AtomicU8,
+    /// Machines so far.
     machines: AtomicU8,
 }
 
@@ -44,6 +47,7 @@ pub struct Lab {
 #[derive(Debug)]
 pub struct Host {
     name: String,
+    mac: String,
     netns: Netns,
 }
 
@@ -56,7 +60,7 @@ impl Lab {
         let dir = tempfile::Builder::new().prefix("talos-pxe-lab-").tempdir();
         let dir = dir.context("cannot make a temporary folder")?;
         let netns = Netns::new()?;
-        let lab = Lab { netns, dir, machines: AtomicU8::new(0) };
+        let lab = Lab { netns, dir, hosts: AtomicU8::new(0), machines: AtomicU8::new(0) };
         // No IPv6 of the switch's own: its packets would be in every capture.
         lab.ip(&format!(
             "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
@@ -72,13 +76,15 @@ impl Lab {
     /// When there is a port of this name.
     pub fn host(&self, name: &str) -> Result<Host> {
         let netns = Netns::new()?;
+        // The same in every run, so that captures compare.
+        let mac = format!("02:00:00:00:00:{:02x}", next(&self.hosts));
         self.ip(&format!(
-            "link add {name} type veth peer name eth0 netns {}
+            "link add {name} type veth peer name eth0 address {mac} netns {}
              link set {name} addrgenmode none
              link set {name} master {BRIDGE} up",
             netns.path()
         ))?;
-        let host = Host { name: name.to_owned(), netns };
+        let host = Host { name: name.to_owned(), mac, netns };
         exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
         Ok(host)
     }
@@ -90,11 +96,6 @@ impl Lab {
              link set {name} addrgenmode none
              link set {name} master {BRIDGE} up"
         ))
-    }
-
-    /// A number from 1 that no other machine of this lab has.
-    fn next_machine(&self) -> u8 {
-        self.machines.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// The namespace of the switch.
@@ -127,6 +128,11 @@ impl Host {
         &self.name
     }
 
+    /// The MAC address of its `eth0`.
+    pub fn mac(&self) -> &str {
+        &self.mac
+    }
+
     /// Its namespace.
     pub fn netns(&self) -> &Netns {
         &self.netns
@@ -155,4 +161,9 @@ impl Host {
         exec::output(self.command("ip").args(["addr", "add", address, "dev", "eth0"]))?;
         Ok(())
     }
+}
+
+/// Counts from 1.
+fn next(counter: &AtomicU8) -> u8 {
+    counter.fetch_add(1, Ordering::Relaxed).saturating_add(1)
 }

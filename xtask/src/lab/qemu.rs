@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::Lab;
 use super::accel::Accel;
 use super::process::{Process, Tee};
 use super::qmp::Qmp;
 use super::transcript::Line;
+use super::{Lab, next};
 
 /// How long QEMU may take to open its control socket.
 const START: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl Lab {
     /// # Errors
     /// When QEMU or the firmware is missing.
     pub fn power_on(&self, spec: Spec) -> Result<Machine> {
-        let number = self.next_machine();
+        let number = next(&self.machines);
         let mac = format!("52:54:00:00:00:{number:02x}");
         let socket = self.dir().join(format!("{}.qmp", spec.name));
         self.tap(&spec.name)?;

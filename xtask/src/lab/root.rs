@@ -144,3 +144,48 @@ pub fn make(root: &Path, system: &System, role: Option<Role>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn guest(folder: &Path) -> System {
+        let (kernel, initramfs) = (folder.join("kernel"), folder.join("initramfs"));
+        fs::write(&kernel, "kernel").unwrap();
+        fs::write(&initramfs, "initramfs").unwrap();
+        System::Guest(Guest { kernel, initramfs })
+    }
+
+    #[test]
+    fn a_role_is_a_group_for_every_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        make(&root, &guest(folder.path()), Some(Role::Worker)).unwrap();
+        let read = |path: &str| -> Value {
+            serde_json::from_str(&fs::read_to_string(root.join(path)).unwrap()).unwrap()
+        };
+        let (group, profile) = (read("groups/worker.json"), read("profiles/worker.json"));
+        assert_eq!(group["selector"], json!({ "type": "auto" }));
+        assert_eq!(group["profile"], profile["id"]);
+        for file in [&profile["boot"]["kernel"], &profile["boot"]["initrd"][0]] {
+            let file = root.join(file.as_str().unwrap().trim_start_matches('/'));
+            assert!(fs::symlink_metadata(file).unwrap().is_file());
+        }
+    }
+
+    #[test]
+    fn without_a_role_the_daemon_s_own_groups_apply() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("root");
+        make(&root, &guest(folder.path()), None).unwrap();
+        assert!(!root.join("groups").exists() && !root.join("profiles").exists());
+    }
+
+    #[test]
+    fn configs_differ_by_role() {
+        let sums: std::collections::HashSet<_> = Role::ALL.map(Role::config_sha256).into();
+        assert_eq!(sums.len(), Role::ALL.len());
+    }
+}
