@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
+use crate::decisions::dhcp::pool::AddressRange;
+
 /// Boots every PXE-capable machine on the network into Talos Linux.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do; `serve` when left out.
     #[command(subcommand)]
@@ -17,6 +19,13 @@ pub struct Cli {
     /// The flags of `serve`, accepted without naming it.
     #[command(flatten)]
     pub serve: Serve,
+}
+
+impl Cli {
+    /// The command to run; `serve` when none is named.
+    pub fn command(self) -> Command {
+        self.command.unwrap_or(Command::Serve(self.serve))
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -34,6 +43,19 @@ Every flag also reads an environment variable: --lease-time reads TALOS_PXE_LEAS
 pub enum Command {
     /// Serve the network (the default).
     Serve(Serve),
+}
+
+/// The flags contradict each other or the network: the exit code is 2, as for a flag that does
+/// not parse.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+impl UsageError {
+    /// The error that says what is wrong with the flags.
+    pub fn new(cause: impl std::fmt::Display) -> Self {
+        Self(cause.to_string())
+    }
 }
 
 /// The DHCP mode asked for.
@@ -114,7 +136,7 @@ pub struct Serve {
 
     /// First and last address to lease in server mode (default: the subnet above our own address).
     #[arg(long, value_name = "A-B", env = "TALOS_PXE_RANGE")]
-    pub range: Option<String>,
+    pub range: Option<AddressRange>,
 
     /// Lease time in seconds.
     #[arg(long, value_name = "SECS", default_value_t = 300, env = "TALOS_PXE_LEASE_TIME",

@@ -12,10 +12,8 @@ use std::time::Duration;
 pub struct BootTime(Duration);
 
 impl BootTime {
-    /// The moment `since_boot` after the kernel started.
-    pub const fn from_boot(since_boot: Duration) -> Self {
-        Self(since_boot)
-    }
+    /// When the kernel started.
+    pub const BOOT: Self = Self(Duration::ZERO);
 
     /// Reads the clock.
     pub fn now() -> Self {

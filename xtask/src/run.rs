@@ -128,10 +128,11 @@ fn boot(run: &Run) -> Result<()> {
         nobody.then_some(Role::Worker)
     });
 
+    // First: it says at once when there is no right to have one.
+    let lab = Lab::new()?;
     let system = System::choose()?;
     let accel = run.accel.resolve()?;
     let program = server::build()?;
-    let lab = Lab::new()?;
     let folder = lab.dir().join("root");
     root::make(&folder, &system, role)?;
     let capture = run.pcap.as_ref().map(|path| lab.capture(path)).transpose()?;

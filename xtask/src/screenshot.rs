@@ -39,11 +39,11 @@ pub fn main(screenshot: Screenshot) -> Result<()> {
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    let lab = Lab::new()?;
     let system = System::choose()?;
     let accel = screenshot.accel.resolve()?;
     let program = server::build()?;
     progress::during("Booting to the menu", || {
-        let lab = Lab::new()?;
         let folder = lab.dir().join("root");
         root::make(&folder, &system, None)?;
         let host = lab.host("talos-pxe")?;

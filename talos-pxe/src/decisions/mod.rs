@@ -3,4 +3,6 @@
 
 pub mod boot;
 pub mod dhcp;
+pub mod interface;
+pub mod ra;
 pub mod tftp;

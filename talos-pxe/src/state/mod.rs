@@ -1,1 +1,5 @@
 //! Leases, machines and their roles.
+
+pub mod leases;
+pub mod machines;
+pub mod tokens;

@@ -2,6 +2,9 @@
 //!
 //! Panic contract: parsing takes any bytes and returns an error or a value, it never panics.
 
+pub mod dhcp;
+pub mod frame;
+pub mod icmp6;
 mod mac;
 
 pub use mac::{InvalidMac, MacAddr};

@@ -25,7 +25,8 @@ for argument in $(cat /proc/cmdline); do
 done
 if [ -z "$url" ]; then
     say "no config"
-elif wget -q -T 10 -O /tmp/config "$url" 2>/tmp/wget; then
+# Not wget -T: Debian's static busybox 1.35 crashes on it.
+elif timeout 30 wget -q -O /tmp/config "$url" 2>/tmp/wget; then
     say "config sha256 $(sha256sum </tmp/config | cut -d' ' -f1) $url"
 else
     say "config failed ($(head -n 1 /tmp/wget)) $url"

@@ -60,7 +60,7 @@ impl Netns {
     }
 
     /// A command that will run inside. It is killed when the thread that starts it ends, so also
-    /// when this process is killed.
+    /// when this process is killed. Programs that it starts in turn have no such tie.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         let (fd, parent) = (Arc::clone(&self.fd), getpid());

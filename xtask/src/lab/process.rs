@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 
 use crate::exec::cannot_start;
 use crate::interrupt;
@@ -125,7 +127,7 @@ impl Process {
                 drop(state);
                 thread::sleep(Duration::from_millis(1));
             }
-            if let Some(status) = self.child.try_wait().context("cannot wait for a process")? {
+            if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
@@ -143,7 +145,7 @@ impl Process {
         if self.transcript.lock().writers > 0 {
             return Ok(());
         }
-        match self.child.try_wait().context("cannot look at a process")? {
+        match self.ended()? {
             None => Ok(()),
             Some(status) => Err(anyhow!("{} ended ({status}){}", self.name, self.tail())),
         }
@@ -162,6 +164,18 @@ impl Process {
             bail!("{} failed ({status}){}", self.name, self.tail());
         }
         Ok(self.text())
+    }
+
+    /// Its status, once it ended; what it started ends with it.
+    fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        // Until it is reaped no other process or group can have its number.
+        if let Some(pid) = self.pid()
+            && matches!(waitid(WaitId::Pid(pid), look), Ok(Some(_)))
+        {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        self.child.try_wait().with_context(|| format!("cannot wait for {}", self.name))
     }
 
     fn pid(&self) -> Option<Pid> {
@@ -183,8 +197,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Once it is reaped its number may be another's.
-        if let (Ok(None), Some(pid)) = (self.child.try_wait(), self.pid()) {
+        if let (Ok(None), Some(pid)) = (self.ended(), self.pid()) {
             let _ = kill_process_group(pid, Signal::KILL);
             let _ = self.child.wait();
         }
@@ -200,5 +213,45 @@ fn read(mut stream: impl Read, mut writer: Writer, tee: &Mutex<Option<Tee>>, sta
         if let Some(tee) = tee.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             tee(chunk);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    fn shell(script: &str) -> Process {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Process::start("the shell", command, None).unwrap()
+    }
+
+    #[test]
+    fn an_unfinished_line_is_found() {
+        let mut process = shell("printf 'name: '; read name; echo \"hello $name\"");
+        let prompt = process.wait_for("name: ", SOON).unwrap();
+        assert!(!prompt.complete);
+        drop(process.take_stdin());
+        assert!(process.wait(SOON).unwrap().success());
+        assert_eq!(process.text(), "name: hello \n");
+    }
+
+    #[test]
+    fn a_failure_shows_the_last_lines() {
+        let mut process = shell("echo one; echo two >&2; exit 3");
+        let error = process.wait_for("three", SOON).unwrap_err().to_string();
+        assert!(error.starts_with("the shell ended without \"three\""), "{error}");
+        assert!(error.contains("\n  one") && error.contains("\n  two"), "{error}");
+    }
+
+    #[test]
+    fn what_it_started_ends_with_it() {
+        // The child keeps the output open: only its end closes it.
+        let mut process = shell("sleep 1000 & echo started");
+        process.wait_for("started", SOON).unwrap();
+        process.wait(SOON).unwrap();
+        assert!(process.wait_for("more", SOON).unwrap_err().to_string().contains("ended without"));
     }
 }

@@ -1,1 +1,9 @@
 //! Which loader, script and kernel a machine gets.
+
+pub mod answer;
+pub mod asset;
+pub mod catalog;
+pub mod labels;
+pub mod loader;
+pub mod origin;
+pub mod script;

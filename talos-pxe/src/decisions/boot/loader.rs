@@ -1,0 +1,220 @@
+//! What a DHCP client is, and the boot file that fits it.
+
+use std::net::Ipv4Addr;
+
+use crate::wire::dhcp::{Message, OptionCode};
+
+/// iPXE's encapsulated options (<https://ipxe.org/howto/dhcpd>), no registered code.
+pub const IPXE_OPTIONS: OptionCode = OptionCode::Unknown(175);
+/// Within [`IPXE_OPTIONS`]: this iPXE can load from HTTP.
+const IPXE_HTTP: u8 = 0x13;
+
+/// Processor and firmware (option 93; RFC 4578 section 2.1 and IANA's "Processor Architecture
+/// Types").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Architecture {
+    /// x86 BIOS (0).
+    Bios,
+    /// 32-bit x86 UEFI (6, by HTTP 15).
+    UefiIa32,
+    /// x86-64 UEFI: in the field both 7 and 9, by HTTP 16.
+    UefiX64,
+    /// 32-bit ARM UEFI (10, by HTTP 18).
+    UefiArm32,
+    /// 64-bit ARM UEFI (11, by HTTP 19).
+    UefiArm64,
+    /// Any other code.
+    Other(u16),
+}
+
+impl From<u16> for Architecture {
+    fn from(code: u16) -> Self {
+        match code {
+            0 => Self::Bios,
+            6 | 15 => Self::UefiIa32,
+            7 | 9 | 16 => Self::UefiX64,
+            10 | 18 => Self::UefiArm32,
+            11 | 19 => Self::UefiArm64,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// What a DHCP client wants besides an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Client {
+    /// Nothing: an operating system, a phone.
+    Plain,
+    /// A boot file, without being a PXE client: U-Boot and other BOOTP-minded loaders.
+    Bootp(Architecture),
+    /// A PXE boot ROM: class `PXEClient`, loads by TFTP.
+    Pxe(Architecture),
+    /// UEFI HTTP boot: class `HTTPClient`, loads from a URL.
+    Http(Architecture),
+    /// iPXE: takes a script.
+    Ipxe {
+        /// It can load from HTTP, else only by TFTP.
+        http: bool,
+    },
+}
+
+impl Client {
+    /// Tells what sent this request, from its vendor class (option 60), user class (77),
+    /// architecture (93) and parameter list (55).
+    pub fn of(request: &Message) -> Self {
+        let class = request.options.get(OptionCode::ClassIdentifier).unwrap_or_default();
+        let architecture = architecture(request, class);
+        if is_ipxe(request) {
+            return Self::Ipxe { http: ipxe_has(request, IPXE_HTTP) };
+        }
+        if class.starts_with(b"PXEClient") {
+            return Self::Pxe(architecture.unwrap_or(Architecture::Bios));
+        }
+        if class.starts_with(b"HTTPClient") {
+            return Self::Http(architecture.unwrap_or(Architecture::UefiX64));
+        }
+        let asks = request.options.get(OptionCode::ParameterRequestList).unwrap_or_default();
+        let boots = architecture.is_some() || asks.contains(&OptionCode::BootfileName.into());
+        if boots { Self::Bootp(architecture.unwrap_or(Architecture::Bios)) } else { Self::Plain }
+    }
+}
+
+/// The architecture from option 93, whose first entry counts, else from a class such as
+/// `PXEClient:Arch:00007:UNDI:003016`.
+fn architecture(request: &Message, class: &[u8]) -> Option<Architecture> {
+    if let Some([high, low, ..]) = request.options.get(OptionCode::ClientSystemArchitecture) {
+        return Some(u16::from_be_bytes([*high, *low]).into());
+    }
+    let mut parts = class.split(|octet| *octet == b':').skip_while(|part| *part != b"Arch");
+    let code = std::str::from_utf8(parts.nth(1)?).ok()?;
+    code.parse::<u16>().ok().map(Architecture::from)
+}
+
+/// Option 77 holds one class as plain text, or a list of length-prefixed ones (RFC 3004).
+fn is_ipxe(request: &Message) -> bool {
+    let class = request.options.get(OptionCode::UserClass).unwrap_or_default();
+    class == b"iPXE" || class == b"\x04iPXE"
+}
+
+fn ipxe_has(request: &Message, feature: u8) -> bool {
+    let mut rest = request.options.get(IPXE_OPTIONS).unwrap_or_default();
+    while let [code, length, tail @ ..] = rest {
+        if *code == feature {
+            return true;
+        }
+        rest = tail.get(usize::from(*length)..).unwrap_or_default();
+    }
+    false
+}
+
+/// Where boot files are, as clients are told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFiles {
+    /// Our address on the boot network.
+    pub address: Ipv4Addr,
+    /// TCP port of our HTTP server.
+    pub http_port: u16,
+    /// File for BIOS machines.
+    pub bios: String,
+    /// File for x86-64 UEFI machines.
+    pub uefi: String,
+}
+
+impl BootFiles {
+    /// The name of the script that iPXE is chained to, in the TFTP and the HTTP root.
+    pub const SCRIPT: &str = "boot.ipxe";
+
+    /// The boot file for a client: a name for TFTP, or a URL. `None` for one that boots nothing,
+    /// or whose architecture we have no loader for.
+    pub fn file_for(&self, client: Client) -> Option<String> {
+        let Self { address, http_port, .. } = self;
+        match client {
+            Client::Plain => None,
+            Client::Ipxe { http: true } => {
+                Some(format!("http://{address}:{http_port}/{}", Self::SCRIPT))
+            }
+            Client::Ipxe { http: false } => Some(format!("tftp://{address}/{}", Self::SCRIPT)),
+            Client::Bootp(architecture) | Client::Pxe(architecture) => {
+                self.loader(architecture).map(str::to_owned)
+            }
+            Client::Http(architecture) => {
+                let file = self.loader(architecture)?;
+                Some(format!("http://{address}:{http_port}/firmware/{file}"))
+            }
+        }
+    }
+
+    fn loader(&self, architecture: Architecture) -> Option<&str> {
+        match architecture {
+            Architecture::Bios => Some(&self.bios),
+            Architecture::UefiX64 => Some(&self.uefi),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::MacAddr;
+    use crate::wire::dhcp::{MessageType, Opcode};
+
+    fn request(options: &[(u8, &[u8])]) -> Message {
+        let mut message =
+            Message::new(Opcode::BootRequest, MessageType::Discover, 1, MacAddr::ZERO);
+        for (code, value) in options {
+            message.options.append(OptionCode::from(*code), value);
+        }
+        message
+    }
+
+    #[test]
+    fn clients_are_told_apart() {
+        let pxe = b"PXEClient:Arch:00007:UNDI:003000";
+        type Sent<'a> = &'a [(u8, &'a [u8])];
+        let cases: [(Sent<'_>, Client); _] = [
+            (&[], Client::Plain),
+            (&[(60, b"udhcp 1.35.0"), (55, &[1, 3, 6])], Client::Plain),
+            (&[(55, &[1, 3, 67])], Client::Bootp(Architecture::Bios)),
+            (&[(60, b"U-Boot.armv8"), (93, &[0, 11])], Client::Bootp(Architecture::UefiArm64)),
+            (&[(60, b"PXEClient")], Client::Pxe(Architecture::Bios)),
+            (&[(60, pxe)], Client::Pxe(Architecture::UefiX64)),
+            (&[(60, pxe), (93, &[0, 9, 0, 7])], Client::Pxe(Architecture::UefiX64)),
+            (&[(60, b"PXEClient:Arch:x"), (93, &[0, 31])], Client::Pxe(Architecture::Other(31))),
+            (&[(60, b"HTTPClient:Arch:00016")], Client::Http(Architecture::UefiX64)),
+            (&[(60, pxe), (77, b"iPXE")], Client::Ipxe { http: false }),
+            (&[(60, pxe), (77, b"\x04iPXE")], Client::Ipxe { http: false }),
+            (&[(60, pxe), (77, b"foreign")], Client::Pxe(Architecture::UefiX64)),
+            (&[(77, b"iPXE"), (175, &[0xb1, 1, 0x13, 0x13, 1, 1])], Client::Ipxe { http: true }),
+            (&[(77, b"iPXE"), (175, &[0xb1, 1, 0x13, 0x24, 1, 1])], Client::Ipxe { http: false }),
+            (&[(77, b"iPXE"), (175, &[0xb1, 9, 0x13])], Client::Ipxe { http: false }),
+        ];
+        for (options, client) in cases {
+            assert_eq!(Client::of(&request(options)), client, "{options:?}");
+        }
+    }
+
+    #[test]
+    fn each_client_gets_a_file_it_can_load() {
+        let files = BootFiles {
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            http_port: 8080,
+            bios: "undionly.kpxe".into(),
+            uefi: "snponly.efi".into(),
+        };
+        for (client, file) in [
+            (Client::Plain, None),
+            (Client::Bootp(Architecture::Bios), Some("undionly.kpxe")),
+            (Client::Pxe(Architecture::UefiX64), Some("snponly.efi")),
+            (Client::Pxe(Architecture::UefiArm64), None),
+            (
+                Client::Http(Architecture::UefiX64),
+                Some("http://10.0.0.1:8080/firmware/snponly.efi"),
+            ),
+            (Client::Ipxe { http: true }, Some("http://10.0.0.1:8080/boot.ipxe")),
+            (Client::Ipxe { http: false }, Some("tftp://10.0.0.1/boot.ipxe")),
+        ] {
+            assert_eq!(files.file_for(client).as_deref(), file);
+        }
+    }
+}

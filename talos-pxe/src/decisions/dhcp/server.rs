@@ -1,0 +1,259 @@
+//! The DHCP server (RFC 2131), as a state machine over `(now, request)`.
+//!
+//! Before an address is offered for the first time the segment is asked by ARP whether someone
+//! uses it (RFC 2131 section 2.2). [`Server::answer`] then returns [`Step::Probe`]; the offer
+//! follows from [`Server::expired_probes`], or another probe from [`Server::in_use`].
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use ipnet::Ipv4Net;
+
+use super::probes::Probes;
+use super::reply::{self, Service};
+use super::{Ingress, Reply, Silence};
+use crate::decisions::boot::loader::{BootFiles, Client};
+use crate::state::leases::Leases;
+use crate::time::BootTime;
+use crate::wire::MacAddr;
+use crate::wire::dhcp::{Message, MessageType, Opcode, OptionCode};
+
+/// What the server tells its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The subnet that is served; relay agents must be in it.
+    pub subnet: Ipv4Net,
+    /// Default router; `None` leaves the option out.
+    pub router: Option<Ipv4Addr>,
+    /// DNS servers; none leave the option out.
+    pub dns: Vec<Ipv4Addr>,
+    /// How long an address is leased.
+    pub lease_time: Duration,
+    /// Our own address, which is the server identifier, and the boot files.
+    pub files: BootFiles,
+}
+
+/// The next thing to do for a request.
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Send this.
+    Reply(Reply),
+    /// Ask the segment by ARP if someone uses this address.
+    Probe(Ipv4Addr),
+    /// Nothing, and why.
+    Silent(Silence),
+}
+
+/// The DHCP server.
+#[derive(Debug)]
+pub struct Server {
+    settings: Settings,
+    leases: Leases,
+    probes: Probes,
+}
+
+impl Server {
+    /// A server with these leases.
+    pub fn new(settings: Settings, leases: Leases) -> Self {
+        Self { settings, leases, probes: Probes::default() }
+    }
+
+    /// Answers a request to the DHCP port.
+    pub fn answer(&mut self, now: BootTime, from: Ingress, request: Message) -> Step {
+        if let Err(reason) = self.check(&request) {
+            return Step::Silent(reason);
+        }
+        let answer = match request.kind {
+            MessageType::Discover => return self.discover(now, from, request),
+            MessageType::Request => self.request(now, from, &request),
+            MessageType::Inform => Ok(self.inform(from, &request)),
+            MessageType::Decline => Err(self.decline(now, &request)),
+            MessageType::Release => Err(self.release(now, &request)),
+            kind => Err(Silence::NoAnswer(kind)),
+        };
+        match answer {
+            Ok(reply) => Step::Reply(reply),
+            Err(reason) => Step::Silent(reason),
+        }
+    }
+
+    /// Tells that `mac` uses `address`. If that address was about to be offered to another
+    /// machine, it rests, and that machine gets another one.
+    pub fn in_use(&mut self, now: BootTime, address: Ipv4Addr, mac: MacAddr) -> Option<Step> {
+        let (from, request) = self.probes.take_if(address, |owner| owner != mac)?;
+        self.leases.quarantine(now, address);
+        Some(self.discover(now, from, request))
+    }
+
+    /// When [`Server::expired_probes`] has something to return.
+    pub fn next_deadline(&self) -> Option<BootTime> {
+        self.probes.next_deadline()
+    }
+
+    /// The offers of addresses of which nobody has said, in time, that they are in use.
+    pub fn expired_probes(&mut self, now: BootTime) -> Vec<Reply> {
+        let expired = self.probes.take_expired(now);
+        expired.iter().filter_map(|(from, request)| self.offer(*from, request)).collect()
+    }
+
+    fn check(&self, request: &Message) -> Result<(), Silence> {
+        if request.op != Opcode::BootRequest {
+            return Err(Silence::NotARequest);
+        }
+        let relay = request.giaddr;
+        if !relay.is_unspecified() && !self.settings.subnet.contains(&relay) {
+            return Err(Silence::OtherSubnet(relay));
+        }
+        Ok(())
+    }
+
+    fn discover(&mut self, now: BootTime, from: Ingress, request: Message) -> Step {
+        if self.probes.is_full() {
+            return Step::Silent(Silence::Busy);
+        }
+        let wanted = request.options.address(OptionCode::RequestedIpAddress);
+        let Some(candidate) = self.leases.choose(now, request.chaddr, wanted) else {
+            return Step::Silent(Silence::PoolExhausted);
+        };
+        if self.probes.update(candidate.address, from, &request) {
+            return Step::Silent(Silence::Checking);
+        }
+        if candidate.unverified {
+            self.probes.start(now, candidate.address, from, request);
+            return Step::Probe(candidate.address);
+        }
+        self.offer(from, &request).map_or(Step::Silent(Silence::NoRecord), Step::Reply)
+    }
+
+    fn offer(&self, from: Ingress, request: &Message) -> Option<Reply> {
+        let address = self.leases.address_of(request.chaddr)?;
+        Some(self.give(from, request, MessageType::Offer, address))
+    }
+
+    /// The four kinds of REQUEST (RFC 2131 section 4.3.2, table 4).
+    fn request(
+        &mut self,
+        now: BootTime,
+        from: Ingress,
+        request: &Message,
+    ) -> Result<Reply, Silence> {
+        let held = self.leases.address_of(request.chaddr);
+        let server = request.options.address(OptionCode::ServerIdentifier);
+        let wanted = request.options.address(OptionCode::RequestedIpAddress);
+        let address = match (server, wanted) {
+            // Selecting another server's offer: ours is free again.
+            (Some(other), _) if other != self.own_address() => {
+                self.leases.release(now, request.chaddr);
+                return Err(Silence::OtherServer(other));
+            }
+            // Selecting ours.
+            (Some(_), Some(wanted)) => wanted,
+            (Some(_), None) => request.ciaddr,
+            // Init-reboot, on our subnet or after a move to it.
+            (None, Some(wanted)) => {
+                if held.is_none() && self.settings.subnet.contains(&wanted) {
+                    return Err(Silence::NoRecord);
+                }
+                wanted
+            }
+            // Renewing and rebinding.
+            (None, None) => {
+                if held.is_none() && self.settings.subnet.contains(&request.ciaddr) {
+                    return Err(Silence::NoRecord);
+                }
+                request.ciaddr
+            }
+        };
+        if held != Some(address) {
+            return Ok(self.refuse(from, request));
+        }
+        self.leases.bind(now, request.chaddr, self.settings.lease_time);
+        Ok(self.give(from, request, MessageType::Ack, address))
+    }
+
+    fn give(
+        &self,
+        from: Ingress,
+        request: &Message,
+        kind: MessageType,
+        address: Ipv4Addr,
+    ) -> Reply {
+        let mut message = self.with_times(reply::reply_to(request, kind, self.own_address()));
+        message.yiaddr = address;
+        if kind == MessageType::Ack {
+            message.ciaddr = request.ciaddr;
+        }
+        self.finish(message, from, request)
+    }
+
+    /// Configuration without an address (RFC 2131 section 4.3.5).
+    fn inform(&self, from: Ingress, request: &Message) -> Reply {
+        let mut message = reply::reply_to(request, MessageType::Ack, self.own_address());
+        message.ciaddr = match request.ciaddr {
+            Ipv4Addr::UNSPECIFIED => *from.source.ip(),
+            address => address,
+        };
+        self.finish(message, from, request)
+    }
+
+    fn refuse(&self, from: Ingress, request: &Message) -> Reply {
+        let mut message = reply::reply_to(request, MessageType::Nak, self.own_address());
+        // The relay must broadcast it: the client's address is wrong (section 4.3.2).
+        message.broadcast |= !message.giaddr.is_unspecified();
+        reply::echo(&mut message, request);
+        reply::address(message, from)
+    }
+
+    fn with_times(&self, mut message: Message) -> Message {
+        let lease = u32::try_from(self.settings.lease_time.as_secs()).unwrap_or(u32::MAX);
+        // T1 and T2 as section 4.4.5 sets them: half and seven eighths of the lease.
+        for (code, seconds) in [
+            (OptionCode::AddressLeaseTime, lease),
+            (OptionCode::Renewal, lease / 2),
+            (OptionCode::Rebinding, lease - lease / 8),
+        ] {
+            message.options.append(code, &seconds.to_be_bytes());
+        }
+        message
+    }
+
+    fn finish(&self, mut message: Message, from: Ingress, request: &Message) -> Reply {
+        let Settings { subnet, router, dns, files, .. } = &self.settings;
+        message.options.add_addresses(OptionCode::SubnetMask, &[subnet.netmask()]);
+        message.options.add_addresses(OptionCode::Router, router.as_slice());
+        message.options.add_addresses(OptionCode::DomainNameServer, dns);
+        let client = Client::of(request);
+        if let Some(file) = files.file_for(client) {
+            reply::add_boot(&mut message, client, file, files.address, Service::Server);
+        }
+        reply::echo(&mut message, request);
+        reply::address(message, from)
+    }
+
+    /// The client found its address in use.
+    fn decline(&mut self, now: BootTime, request: &Message) -> Silence {
+        let declined = request.options.address(OptionCode::RequestedIpAddress);
+        match self.leases.address_of(request.chaddr) {
+            Some(address) if declined == Some(address) => {
+                self.leases.quarantine(now, address);
+                Silence::Declined(address)
+            }
+            _ => Silence::NoRecord,
+        }
+    }
+
+    fn release(&mut self, now: BootTime, request: &Message) -> Silence {
+        match self.leases.address_of(request.chaddr) {
+            Some(address) if address == request.ciaddr => {
+                self.leases.release(now, request.chaddr);
+                Silence::Released(address)
+            }
+            _ => Silence::NoRecord,
+        }
+    }
+
+    fn own_address(&self) -> Ipv4Addr {
+        self.settings.files.address
+    }
+}

@@ -1,0 +1,284 @@
+//! The DHCP and boot server ports: frames in, decisions, frames out.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use anyhow::Context;
+use socket2::{Domain, SockFilter, Socket, Type};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, trace, warn};
+
+use super::packet::{Filter, PacketSocket};
+use crate::decisions::boot::loader::BootFiles;
+use crate::decisions::dhcp::server::{Server, Step};
+use crate::decisions::dhcp::{Ingress, Reply, Silence, proxy};
+use crate::time::BootTime;
+use crate::wire::MacAddr;
+use crate::wire::dhcp::{Message, MessageType};
+use crate::wire::frame::{Arp, MAX_FRAME, UdpFrame};
+
+/// The interface that is served.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Its index.
+    pub index: u32,
+    /// Its Ethernet address.
+    pub mac: MacAddr,
+    /// Our own address on it, with the subnet.
+    pub address: ipnet::Ipv4Net,
+}
+
+/// Who answers on the DHCP port.
+#[derive(Debug)]
+pub enum Responder {
+    /// The DHCP server.
+    Server(Box<Server>),
+    /// The proxyDHCP server.
+    Proxy,
+}
+
+/// The DHCP service of one interface.
+#[derive(Debug)]
+pub struct Service {
+    link: Link,
+    files: BootFiles,
+    responder: Responder,
+    dhcp: Port,
+    pxe: Port,
+    arp: PacketSocket,
+    counters: Counters,
+}
+
+/// A UDP port whose frames we read.
+#[derive(Debug)]
+struct Port {
+    number: u16,
+    socket: PacketSocket,
+    /// Owns the port, so that no other server takes it and the kernel sends no "port
+    /// unreachable"; frames are never read from it.
+    _owner: Socket,
+}
+
+/// What came of the frames.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    answered: u64,
+    unanswered: u64,
+    malformed: u64,
+    failed: u64,
+}
+
+impl Service {
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    /// A port that is in use, or missing rights; the error says what to do.
+    pub fn open(
+        link: Link,
+        files: BootFiles,
+        responder: Responder,
+        dhcp_port: u16,
+        pxe_port: u16,
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
+            dhcp: Port::open(&link, dhcp_port, "DHCP")?,
+            pxe: Port::open(&link, pxe_port, "boot server")?,
+            arp: PacketSocket::open(link.index, Filter::Arp).context(NEEDS_RAW)?,
+            link,
+            files,
+            responder,
+            counters: Counters::default(),
+        })
+    }
+
+    /// Answers until `shutdown`.
+    pub async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let (mut dhcp, mut pxe, mut arp) = ([0; MAX_FRAME], [0; MAX_FRAME], [0; MAX_FRAME]);
+        loop {
+            let deadline = match &self.responder {
+                Responder::Server(server) => server.next_deadline(),
+                Responder::Proxy => None,
+            };
+            tokio::select! {
+                frame = self.dhcp.socket.receive(&mut dhcp) => {
+                    if let Some((from, request)) = self.parse(frame) {
+                        self.on_dhcp(from, request).await;
+                    }
+                }
+                frame = self.pxe.socket.receive(&mut pxe) => {
+                    if let Some((from, request)) = self.parse(frame) {
+                        self.on_pxe(from, &request).await;
+                    }
+                }
+                frame = self.arp.receive(&mut arp) => self.on_arp(frame).await,
+                () = until(deadline) => self.on_deadline().await,
+                () = shutdown.cancelled() => break,
+            }
+        }
+        info!(counters = ?self.counters, "DHCP stopped");
+        Ok(())
+    }
+
+    /// The request in a frame, when it is one for us.
+    fn parse(&mut self, frame: io::Result<&[u8]>) -> Option<(Ingress, Message)> {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                warn!(%error, interface = self.link.name, "cannot receive");
+                return None;
+            }
+        };
+        let parsed = UdpFrame::parse(frame).map_err(|error| error.to_string()).and_then(|udp| {
+            let message = Message::parse(udp.payload).map_err(|error| error.to_string())?;
+            Ok((udp, message))
+        });
+        match parsed {
+            Ok((udp, message)) if self.is_for_us(*udp.destination.ip()) => {
+                trace!(?message, "received");
+                Some((Ingress { mac: udp.source_mac, source: udp.source }, message))
+            }
+            // Somebody else's traffic, seen because the interface is promiscuous.
+            Ok(_) => None,
+            Err(error) => {
+                self.counters.malformed += 1;
+                debug!(error, "malformed frame dropped");
+                None
+            }
+        }
+    }
+
+    fn is_for_us(&self, destination: Ipv4Addr) -> bool {
+        let own = self.link.address;
+        destination.is_broadcast() || destination == own.addr() || destination == own.broadcast()
+    }
+
+    async fn on_dhcp(&mut self, from: Ingress, request: Message) {
+        let mac = request.chaddr;
+        match &mut self.responder {
+            Responder::Server(server) => {
+                let step = server.answer(BootTime::now(), from, request);
+                self.take(step, mac).await;
+            }
+            Responder::Proxy => match proxy::answer(from, &request, &self.files) {
+                Ok(reply) => self.send(reply, self.dhcp.number).await,
+                Err(reason) => self.stay_silent(reason, mac),
+            },
+        }
+    }
+
+    async fn on_pxe(&mut self, from: Ingress, request: &Message) {
+        match proxy::boot_server(from, request, &self.files) {
+            Ok(reply) => self.send(reply, self.pxe.number).await,
+            Err(reason) => self.stay_silent(reason, request.chaddr),
+        }
+    }
+
+    async fn on_arp(&mut self, frame: io::Result<&[u8]>) {
+        let Responder::Server(server) = &mut self.responder else { return };
+        let Some(arp) = frame.ok().and_then(|frame| Arp::parse(frame).ok()) else { return };
+        if let Some(step) = server.in_use(BootTime::now(), arp.sender_ip, arp.sender_mac) {
+            warn!(address = %arp.sender_ip, by = %arp.sender_mac, "address is in use: not leased");
+            self.take(step, arp.sender_mac).await;
+        }
+    }
+
+    async fn on_deadline(&mut self) {
+        let Responder::Server(server) = &mut self.responder else { return };
+        for offer in server.expired_probes(BootTime::now()) {
+            self.send(offer, self.dhcp.number).await;
+        }
+    }
+
+    async fn take(&mut self, step: Step, mac: MacAddr) {
+        match step {
+            Step::Reply(reply) => self.send(reply, self.dhcp.number).await,
+            Step::Silent(reason) => self.stay_silent(reason, mac),
+            Step::Probe(address) => {
+                let probe = Arp::probe(self.link.mac, address).encode();
+                if let Err(error) = self.arp.send(&probe).await {
+                    warn!(%error, %address, "cannot ask if the address is in use");
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, reply: Reply, port: u16) {
+        let Reply { message, mac, destination } = reply;
+        let frame = UdpFrame {
+            source_mac: self.link.mac,
+            destination_mac: mac,
+            source: SocketAddrV4::new(self.link.address.addr(), port),
+            destination,
+            payload: &message.encode(),
+        };
+        trace!(?message, %mac, %destination, "sending");
+        match self.dhcp.socket.send(&frame.encode()).await {
+            Ok(()) => {
+                self.counters.answered += 1;
+                log_answer(&message);
+            }
+            Err(error) => {
+                self.counters.failed += 1;
+                warn!(%error, machine = %message.chaddr, "cannot send");
+            }
+        }
+    }
+
+    fn stay_silent(&mut self, reason: Silence, mac: MacAddr) {
+        self.counters.unanswered += 1;
+        match reason {
+            Silence::PoolExhausted | Silence::OtherSubnet(_) | Silence::NoBootFile(_) => {
+                warn!(machine = %mac, "no answer: {reason}");
+            }
+            _ => debug!(machine = %mac, "no answer: {reason}"),
+        }
+    }
+}
+
+fn log_answer(message: &Message) {
+    let Message { kind, chaddr: machine, yiaddr: address, file, .. } = message;
+    let file = String::from_utf8_lossy(file);
+    match kind {
+        MessageType::Ack => info!(%machine, %address, %file, "acknowledged"),
+        MessageType::Nak => info!(%machine, "refused"),
+        _ => debug!(%machine, %address, %file, "offered"),
+    }
+}
+
+async fn until(deadline: Option<BootTime>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.since(BootTime::now())).await,
+        None => std::future::pending().await,
+    }
+}
+
+const NEEDS_RAW: &str = "cannot open a packet socket: run as root, or \
+    `setcap cap_net_raw,cap_net_admin,cap_net_bind_service,cap_bpf+eip` the talos-pxe binary";
+
+impl Port {
+    fn open(link: &Link, number: u16, service: &str) -> anyhow::Result<Self> {
+        let owner = own_port(link, number).map_err(|error| {
+            let next_step = match error.kind() {
+                io::ErrorKind::AddrInUse => {
+                    format!("it is in use: `ss -ulpn sport = {number}` shows by whom; stop that")
+                }
+                _ => format!("{error}; run as root or give the binary cap_net_bind_service"),
+            };
+            anyhow::anyhow!("cannot take UDP port {number} ({service}): {next_step}")
+        })?;
+        let socket = PacketSocket::open(link.index, Filter::UdpPort(number)).context(NEEDS_RAW)?;
+        Ok(Self { number, socket, _owner: owner })
+    }
+}
+
+/// Binds a UDP port on the interface without ever receiving on it.
+fn own_port(link: &Link, number: u16) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    const DROP_ALL: SockFilter = SockFilter::new(libc::BPF_RET as u16, 0, 0, 0);
+    socket.attach_filter(&[DROP_ALL])?;
+    socket.bind_device(Some(link.name.as_bytes()))?;
+    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number).into())?;
+    Ok(socket)
+}

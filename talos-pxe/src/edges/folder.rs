@@ -1,0 +1,204 @@
+//! The user's files: groups and profiles, assets, boot firmware.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use crate::decisions::boot::asset::{AssetPath, HEAD, looks_secret};
+use crate::decisions::boot::catalog::{Catalog, JsonFile, default_groups, default_profiles};
+
+/// Reads the groups and profiles below `root`. A folder that is missing or without a JSON file
+/// stands for those that we ship.
+///
+/// # Errors
+/// When a file cannot be read or makes no sense; the message names it and the place.
+pub fn load_catalog(root: &Path) -> anyhow::Result<Catalog> {
+    let groups = json_files(&root.join("groups"))?.unwrap_or_else(default_groups);
+    let profiles = json_files(&root.join("profiles"))?.unwrap_or_else(default_profiles);
+    Ok(Catalog::parse(&groups, &profiles)?)
+}
+
+fn json_files(folder: &Path) -> anyhow::Result<Option<Vec<JsonFile>>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read folder {}", folder.display()));
+        }
+    };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        if path.extension().is_some_and(|extension| extension == "json") && !hidden {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path)
+            .with_context(|| format!("cannot read {} as text", path.display()))?;
+        Ok(JsonFile { path: path.display().to_string(), text })
+    };
+    let files = paths.into_iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok((!files.is_empty()).then_some(files))
+}
+
+/// A regular file that was opened for reading.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The open file.
+    pub file: File,
+    /// Its length, times and identity.
+    pub metadata: Metadata,
+    /// Its path without symbolic links.
+    real: PathBuf,
+    /// The real path of the folder that it was asked from.
+    folder: PathBuf,
+}
+
+impl OpenFile {
+    /// Opens a file of a folder. No path and no symbolic link leads out of the folder, and
+    /// opening a FIFO or a device does not wait.
+    ///
+    /// # Errors
+    /// When there is no such regular file inside the folder, or it cannot be read.
+    pub fn beneath(folder: &Path, path: &AssetPath) -> io::Result<Self> {
+        Self::open(folder, path.as_path(), ResolveFlags::BENEATH)
+    }
+
+    /// Opens a file of a folder that a package may have filled with links to other places.
+    ///
+    /// # Errors
+    /// As for [`OpenFile::beneath`].
+    pub fn linked(folder: &Path, name: &AssetPath) -> io::Result<Self> {
+        Self::open(folder, name.as_path(), ResolveFlags::empty())
+    }
+
+    fn open(folder: &Path, path: &Path, resolve: ResolveFlags) -> io::Result<Self> {
+        let open_folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(folder, open_folder, Mode::empty())?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let resolve = resolve | ResolveFlags::NO_MAGICLINKS;
+        let file =
+            rustix::fs::openat2(&folder, path, flags, Mode::empty(), resolve).map_err(|error| {
+                match error {
+                    Errno::XDEV => io::Error::other("a symbolic link leads out of the folder"),
+                    error => io::Error::from(error),
+                }
+            })?;
+        let (real, folder) = (real_path(&file)?, real_path(&folder)?);
+        let file = File::from(file);
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
+        Ok(Self { file, metadata, real, folder })
+    }
+
+    /// Whether this is a machine config or a credential, by the name behind all links, by being
+    /// one of `configs`, or by how it starts.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn is_secret(&self, configs: &[AssetPath]) -> io::Result<bool> {
+        let named_so = match self.real.strip_prefix(&self.folder) {
+            Ok(inside) => match inside.to_str().and_then(AssetPath::from_plain) {
+                Some(path) => path.is_secret() || configs.contains(&path),
+                // A link to a hidden or oddly named file: not for everyone.
+                None => true,
+            },
+            Err(_) => {
+                let name = self.real.file_name().and_then(|name| name.to_str());
+                name.and_then(AssetPath::from_plain).is_none_or(|name| name.is_secret())
+            }
+        };
+        let mut head = vec![0; HEAD];
+        let length = self.file.read_at(&mut head, 0)?;
+        head.truncate(length);
+        Ok(named_so || looks_secret(&head))
+    }
+}
+
+/// The path that an open file has now.
+fn real_path(file: &OwnedFd) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn open(folder: &Path, path: &str) -> io::Result<OpenFile> {
+        OpenFile::beneath(folder, &AssetPath::from_plain(path).unwrap())
+    }
+
+    #[test]
+    fn opens_regular_files_inside_the_folder_only() {
+        let root = tempfile::tempdir().unwrap();
+        let assets = root.path().join("assets");
+        fs::create_dir_all(assets.join("sub")).unwrap();
+        fs::write(root.path().join("outside"), "x").unwrap();
+        fs::write(assets.join("sub/kernel"), "MZ").unwrap();
+        symlink("sub/kernel", assets.join("inner")).unwrap();
+        symlink("../outside", assets.join("outer")).unwrap();
+        symlink("/etc/passwd", assets.join("absolute")).unwrap();
+        symlink("/proc/self/root", assets.join("magic")).unwrap();
+        let fifo = assets.join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
+
+        assert!(open(&assets, "sub/kernel").is_ok());
+        assert!(open(&assets, "inner").is_ok());
+        for path in ["outer", "absolute", "magic/etc/passwd", "fifo", "sub", "none"] {
+            assert!(open(&assets, path).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn knows_a_secret_behind_every_name() {
+        let root = tempfile::tempdir().unwrap();
+        let config = "version: v1alpha1\nmachine:\n  type: worker\n";
+        fs::write(root.path().join("worker.yaml"), "# nothing that looks like a config\n").unwrap();
+        fs::write(root.path().join("named-by-a-profile"), "also harmless").unwrap();
+        fs::write(root.path().join("odd"), config).unwrap();
+        fs::write(root.path().join(".hidden"), "x").unwrap();
+        fs::write(root.path().join("sums"), "00  vmlinuz\n").unwrap();
+        symlink("worker.yaml", root.path().join("by-link")).unwrap();
+        symlink(".hidden", root.path().join("to-hidden")).unwrap();
+        fs::hard_link(root.path().join("odd"), root.path().join("by-hard-link")).unwrap();
+        let configs = [AssetPath::from_plain("named-by-a-profile").unwrap()];
+        for path in
+            ["worker.yaml", "by-link", "named-by-a-profile", "odd", "by-hard-link", "to-hidden"]
+        {
+            assert!(open(root.path(), path).unwrap().is_secret(&configs).unwrap(), "{path}");
+        }
+        assert!(!open(root.path(), "sums").unwrap().is_secret(&configs).unwrap());
+    }
+
+    #[test]
+    fn a_root_without_groups_and_profiles_has_ours() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("groups")).unwrap();
+        fs::write(root.path().join("groups/.x.json"), "garbage").unwrap();
+        load_catalog(root.path()).unwrap();
+    }
+
+    #[test]
+    fn a_broken_file_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("profiles")).unwrap();
+        fs::write(root.path().join("profiles/worker.json"), "{\n  \"boot\": 1\n}").unwrap();
+        let error = format!("{:#}", load_catalog(root.path()).unwrap_err());
+        assert!(error.contains("profiles/worker.json: invalid type"), "{error}");
+        assert!(error.contains("at line 2 column"), "{error}");
+    }
+}

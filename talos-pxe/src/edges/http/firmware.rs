@@ -1,0 +1,46 @@
+//! `/firmware/*`: iPXE's binaries and UKIs, for UEFI HTTP boot.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{ConnectInfo, State};
+use axum::http::{HeaderMap, Method, Uri};
+use axum::response::Response;
+use tracing::{info, warn};
+
+use super::folder::OpenFile;
+use super::{Refusal, Site, file};
+use crate::decisions::boot::asset::AssetPath;
+
+/// A file of the firmware folder, which has no folders inside.
+pub(super) async fn get(
+    State(site): State<Arc<Site>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let name = uri.path().strip_prefix("/firmware/").and_then(AssetPath::from_url);
+    let name = name.filter(|name| !name.as_str().contains('/')).ok_or(Refusal::NotFound)?;
+    let opened = open(site, name.clone()).await?.map_err(|error| {
+        warn!(client = %client.ip(), file = %name, %error, "firmware refused");
+        Refusal::NotFound
+    })?;
+    info!(client = %client.ip(), file = %name, %method, "firmware");
+    // UEFI decides by the type whether it got a program or a disk image.
+    let is_program = name.as_str().to_ascii_lowercase().ends_with(".efi");
+    let content_type = if is_program { "application/efi" } else { "application/octet-stream" };
+    Ok(file::respond(opened, &method, &headers, content_type))
+}
+
+async fn open(site: Arc<Site>, name: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {
+    let open = move || {
+        let opened = OpenFile::linked(&site.firmware, &name)?;
+        if name.is_secret() || opened.is_secret(&site.configs)? {
+            return Err(io::Error::other("this is no boot file"));
+        }
+        Ok(opened)
+    };
+    tokio::task::spawn_blocking(open).await.map_err(|_| Refusal::Internal)
+}

@@ -1,0 +1,270 @@
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::symlink;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, Request};
+use proptest::prelude::*;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tower::ServiceExt;
+
+use super::*;
+
+const ORIGIN: Origin = Origin { address: Ipv4Addr::new(192, 168, 123, 1), port: 8080 };
+const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: worker\n";
+
+/// A root with a kernel and a worker's config, and its routes.
+struct Lab {
+    root: TempDir,
+    router: Router,
+}
+
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["assets/sub", "firmware"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let lab = Self { router: Router::new(), root };
+        lab.write("assets/vmlinuz-amd64", "0123456789");
+        lab.write("assets/sub/initramfs.xz", "xz");
+        lab.write("assets/worker.yaml", CONFIG);
+        lab.write("firmware/snponly.efi", "MZ\0");
+        lab.write("firmware/undionly.kpxe", "\u{7f}\0");
+        let firmware = lab.root.path().join("firmware");
+        let site = Site::open(lab.root.path(), &firmware, ORIGIN).unwrap();
+        Self { router: router(Arc::new(site)), ..lab }
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        fs::write(self.root.path().join(path), text).unwrap();
+    }
+
+    async fn send(&self, method: &str, uri: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(Body::empty()).unwrap();
+        let client: SocketAddr = ([192, 168, 123, 9], 1234).into();
+        request.extensions_mut().insert(ConnectInfo(client));
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+    }
+
+    async fn get(&self, uri: &str) -> Answer {
+        self.send("GET", uri, &[]).await
+    }
+
+    /// The path of the config in a machine's boot script.
+    async fn config_path(&self, query: &str) -> Option<String> {
+        let script = self.get(&format!("/ipxe?{query}")).await.body;
+        let (_, url) = script.split_once("talos.config=http://192.168.123.1:8080")?;
+        Some(url.split_whitespace().next()?.to_owned())
+    }
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_machine_goes_from_entry_to_kernel_and_config() {
+    let lab = Lab::new();
+    let entry = lab.get("/boot.ipxe").await;
+    assert!(entry.body.contains("chain --autofree http://192.168.123.1:8080/ipxe?"));
+    let menu = lab.get("/ipxe?mac=52-54-00-00-00-01&type=auto").await;
+    assert!(menu.body.contains("menu iPXE boot menu for Talos"));
+    let script = lab.get("/ipxe?mac=52-54-00-00-00-01&type=worker").await;
+    assert_eq!(script.header("cache-control"), "no-store");
+    assert!(script.body.contains("kernel http://192.168.123.1:8080/assets/vmlinuz-amd64 "));
+    let path = lab.config_path("mac=52-54-00-00-00-01&type=auto").await.unwrap();
+    let config = lab.get(&path).await;
+    assert_eq!((config.status, config.body.as_str()), (200, CONFIG));
+    assert_eq!(config.header("content-type"), "text/yaml");
+    assert_eq!(config.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn each_machine_has_its_own_lasting_token() {
+    let lab = Lab::new();
+    let first = lab.config_path("mac=525400000001&type=worker").await.unwrap();
+    let second = lab.config_path("mac=525400000002&type=worker").await.unwrap();
+    let again = lab.config_path("mac=525400000001").await.unwrap();
+    assert_ne!(first, second);
+    assert_eq!(first, again);
+    for path in ["/config/", "/config/x", "/config/00000000000000000000000000000000"] {
+        assert_eq!(lab.get(path).await.status, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_without_a_config_boots_into_maintenance_mode() {
+    let lab = Lab::new();
+    let script = lab.get("/ipxe?mac=525400000001&type=controlplane").await;
+    assert!(script.body.contains("talos.platform=metal") && script.body.ends_with("boot\n"));
+    assert!(!script.body.contains("talos.config"), "{}", script.body);
+}
+
+#[tokio::test]
+async fn secrets_are_not_assets() {
+    let lab = Lab::new();
+    let assets = lab.root.path().join("assets");
+    for name in
+        ["talosconfig", "worker.yaml.bak", "worker.yaml~", "WORKER.YML", ".hidden", "ca.key"]
+    {
+        lab.write(&format!("assets/{name}"), "harmless");
+    }
+    symlink("worker.yaml", assets.join("link")).unwrap();
+    symlink("../firmware/snponly.efi", assets.join("out")).unwrap();
+    fs::hard_link(assets.join("worker.yaml"), assets.join("hard")).unwrap();
+    fs::hard_link(assets.join("worker.yaml"), lab.root.path().join("firmware/boot.efi")).unwrap();
+    for path in [
+        "/assets/worker.yaml",
+        "/assets/%77orker.yaml",
+        "/assets/worker%2eyaml",
+        "/assets/talosconfig",
+        "/assets/worker.yaml.bak",
+        "/assets/worker.yaml~",
+        "/assets/WORKER.YML",
+        "/assets/.hidden",
+        "/assets/ca.key",
+        "/assets/link",
+        "/assets/out",
+        "/assets/hard",
+        "/firmware/boot.efi",
+        "/assets/",
+        "/assets/sub",
+        "/assets/../assets/vmlinuz-amd64",
+        "/assets/../firmware/snponly.efi",
+        "/assets/%2e%2e/firmware/snponly.efi",
+        "/assets/..%2ffirmware%2fsnponly.efi",
+        "/assets/%252e%252e/firmware/snponly.efi",
+        "/assets/..%5cfirmware",
+        "/assets//etc/passwd",
+        "/assets/%00",
+        "/firmware/../assets/worker.yaml",
+        "/firmware/%2e%2e%2fassets%2fworker.yaml",
+        "/firmware/",
+        "/worker.yaml",
+        "/",
+    ] {
+        for method in ["GET", "HEAD"] {
+            let answer = lab.send(method, path, &[]).await;
+            assert_eq!(answer.status, 404, "{path}");
+            assert!(matches!(answer.body.as_str(), "not found\n" | ""), "{path}");
+        }
+    }
+    assert_eq!(lab.send("POST", "/ipxe", &[]).await.status, 405);
+}
+
+#[tokio::test]
+async fn assets_are_served_whole_and_in_parts() {
+    let lab = Lab::new();
+    let kernel = "/assets/vmlinuz-amd64";
+    let whole = lab.get(kernel).await;
+    assert_eq!((whole.status, whole.body.as_str()), (200, "0123456789"));
+    assert_eq!(whole.header("accept-ranges"), "bytes");
+    assert_eq!(whole.header("content-length"), "10");
+    assert_eq!(lab.get("/assets/sub/initramfs%2Exz").await.body, "xz");
+    let head = lab.send("HEAD", kernel, &[]).await;
+    assert_eq!((head.status, head.header("content-length"), head.body.as_str()), (200, "10", ""));
+
+    for (range, status, content_range, body) in [
+        ("bytes=2-4", 206, "bytes 2-4/10", "234"),
+        ("bytes=8-", 206, "bytes 8-9/10", "89"),
+        ("bytes=-3", 206, "bytes 7-9/10", "789"),
+        ("bytes=0-1,4-5", 200, "", "0123456789"),
+        ("nonsense", 200, "", "0123456789"),
+        ("bytes=10-", 416, "bytes */10", "the file has 10 bytes\n"),
+    ] {
+        let part = lab.send("GET", kernel, &[("range", range)]).await;
+        assert_eq!((part.status, part.body.as_str()), (status, body), "{range}");
+        assert_eq!(part.header("content-range"), content_range, "{range}");
+    }
+}
+
+#[tokio::test]
+async fn preconditions_count() {
+    let lab = Lab::new();
+    let kernel = "/assets/vmlinuz-amd64";
+    let whole = lab.get(kernel).await;
+    let (etag, modified) = (whole.header("etag"), whole.header("last-modified"));
+    for (headers, status) in [
+        (vec![("if-none-match", etag)], 304),
+        (vec![("if-none-match", "\"other\"")], 200),
+        (vec![("if-none-match", "\"other\""), ("if-modified-since", modified)], 200),
+        (vec![("if-modified-since", modified)], 304),
+        (vec![("range", "bytes=1-1"), ("if-range", etag)], 206),
+        (vec![("range", "bytes=1-1"), ("if-range", "\"other\"")], 200),
+        (vec![("range", "bytes=1-1"), ("if-range", "garbage")], 200),
+    ] {
+        assert_eq!(lab.send("GET", kernel, &headers).await.status, status, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn firmware_has_the_type_that_uefi_wants() {
+    let lab = Lab::new();
+    let program = lab.get("/firmware/snponly.efi").await;
+    assert_eq!((program.status, program.header("content-type")), (200, "application/efi"));
+    let other = lab.get("/firmware/undionly.kpxe").await;
+    assert_eq!(other.header("content-type"), "application/octet-stream");
+}
+
+#[tokio::test]
+async fn head_keeps_the_connection_and_shutdown_ends_it() {
+    let lab = Lab::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = CancellationToken::new();
+    let server = tokio::spawn(serve(listener, lab.router.clone(), shutdown.clone()));
+
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let mut answer = String::new();
+    for (method, close) in [("HEAD", ""), ("GET", "Connection: close\r\n")] {
+        let request = format!("{method} /firmware/snponly.efi HTTP/1.1\r\nHost: x\r\n{close}\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+    }
+    client.read_to_string(&mut answer).await.unwrap();
+    assert_eq!(answer.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{answer}");
+    assert_eq!(answer.matches("content-length: 3\r\n").count(), 2, "{answer}");
+    assert!(answer.ends_with("\r\n\r\nMZ\0"), "{answer}");
+
+    shutdown.cancel();
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn too_long_a_query_is_refused_in_one_line() {
+    let answer = Lab::new().get(&format!("/ipxe?{}", "x".repeat(300))).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.body.lines().count(), 1);
+}
+
+/// Whatever a machine says of itself, its script is the one that others get too.
+#[test]
+fn no_label_gets_into_a_script() {
+    let lab = Lab::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let ask = |query: String| runtime.block_on(lab.get(&format!("/ipxe?{query}"))).body;
+    let expected = ask("type=worker".to_owned());
+    proptest!(|(label in "[a-su-z]{1,8}", value in ".{0,20}")| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("serial", &value).append_pair(&label, &value);
+        prop_assert_eq!(&ask(query.append_pair("type", "worker").finish()), &expected);
+    });
+}

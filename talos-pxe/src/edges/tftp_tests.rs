@@ -1,0 +1,96 @@
+use std::os::unix::fs::symlink;
+
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("undionly.kpxe"), vec![7; 3000]).unwrap();
+    fs::write(folder.path().join("snponly.efi"), "MZ\0").unwrap();
+    folder
+}
+
+/// A server on a free port of the loopback interface, and a client.
+struct Lab {
+    server: JoinHandle<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+    client: tokio::net::UdpSocket,
+    address: SocketAddr,
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let files = BootFiles::load(folder().path(), &["undionly.kpxe", "snponly.efi"]).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let shutdown = CancellationToken::new();
+        let script = "#!ipxe\n".to_owned();
+        let server = tokio::spawn(serve(socket, files, script, shutdown.clone()));
+        let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        Self { server, shutdown, client, address }
+    }
+
+    /// Sends a request of this kind (1 reads, 2 writes) and returns the first answer.
+    async fn ask(&self, kind: u8, name: &str, options: &str) -> Vec<u8> {
+        let mut request = vec![0, kind];
+        request.extend_from_slice(name.as_bytes());
+        request.extend_from_slice(b"\0octet\0");
+        request.extend_from_slice(options.as_bytes());
+        self.client.send_to(&request, self.address).await.unwrap();
+        let mut answer = vec![0; 2000];
+        let (length, _) = self.client.recv_from(&mut answer).await.unwrap();
+        answer.truncate(length);
+        answer
+    }
+}
+
+#[tokio::test]
+async fn grants_no_more_than_the_caps() {
+    let lab = Lab::new().await;
+    let options = "tsize\x000\0blksize\x0065464\0windowsize\x0065535\0timeout\x00255\0";
+    let answer = lab.ask(1, "/UNDIONLY.KPXE", options).await;
+    assert_eq!(answer, b"\0\x06blksize\x001432\0tsize\x003000\0windowsize\x0016\0");
+    lab.shutdown.cancel();
+    lab.server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn serves_the_script() {
+    let lab = Lab::new().await;
+    assert_eq!(lab.ask(1, "boot.ipxe", "").await, b"\0\x03\0\x01#!ipxe\n");
+}
+
+#[tokio::test]
+async fn refuses_at_once() {
+    let lab = Lab::new().await;
+    for name in ["autoexec.ipxe", "../undionly.kpxe", "a/undionly.kpxe", "..\\x", "", "/"] {
+        assert_eq!(lab.ask(1, name, "").await[..4], [0, 5, 0, 1], "{name}");
+    }
+    assert_eq!(lab.ask(2, "undionly.kpxe", "").await[..4], [0, 5, 0, 2]);
+}
+
+#[test]
+fn follows_a_packages_links_but_holds_no_secret() {
+    let folder = folder();
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::write(elsewhere.path().join("ipxe.efi"), "MZ\0").unwrap();
+    fs::write(elsewhere.path().join("worker.yaml"), "machine:\n").unwrap();
+    symlink(elsewhere.path().join("ipxe.efi"), folder.path().join("ipxe.efi")).unwrap();
+    symlink(elsewhere.path().join("worker.yaml"), folder.path().join("x.efi")).unwrap();
+    symlink("nowhere", folder.path().join("dangling.efi")).unwrap();
+    fs::create_dir(folder.path().join("qemu")).unwrap();
+    let files = BootFiles::load(folder.path(), &["snponly.efi"]).unwrap();
+    let names: Vec<_> = files.0.keys().map(String::as_str).collect();
+    assert_eq!(names, ["ipxe.efi", "snponly.efi", "undionly.kpxe"]);
+}
+
+#[test]
+fn a_missing_boot_file_is_named_with_the_next_step() {
+    for (folder, needed) in [(folder().path(), "ipxe.efi"), (Path::new("/nowhere"), "x")] {
+        let error = format!("{:#}", BootFiles::load(folder, &[needed]).unwrap_err());
+        assert!(error.contains("install the package ipxe"), "{error}");
+        assert!(error.contains(folder.to_str().unwrap()) && !error.contains('\n'), "{error}");
+    }
+}

@@ -1,0 +1,154 @@
+//! TFTP and HTTP with the clients that people have: tftp-hpa, atftp and curl.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use talos_pxe::decisions::boot::{origin::Origin, script};
+use talos_pxe::edges::http::{self, Site};
+use talos_pxe::edges::tftp::{self, BootFiles};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Longer than one block, no multiple of any block size, and no byte twice in a row.
+fn boot_file() -> Vec<u8> {
+    (0..300_001_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// Both servers on free ports of the loopback interface. They end with the runtime.
+struct Lab {
+    folder: TempDir,
+    tftp: SocketAddr,
+    http: SocketAddr,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let firmware = folder.path().join("firmware");
+        fs::create_dir_all(folder.path().join("assets")).unwrap();
+        fs::create_dir_all(&firmware).unwrap();
+        fs::write(firmware.join("undionly.kpxe"), boot_file()).unwrap();
+        fs::write(folder.path().join("assets/vmlinuz-amd64"), boot_file()).unwrap();
+        fs::write(folder.path().join("assets/worker.yaml"), "machine:\n").unwrap();
+
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (http, tftp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
+        let origin = Origin { address: Ipv4Addr::LOCALHOST, port: http.port() };
+        let site = Arc::new(Site::open(folder.path(), &firmware, origin).unwrap());
+        let files = BootFiles::load(&firmware, &["undionly.kpxe"]).unwrap();
+        let shutdown = CancellationToken::new();
+        runtime.spawn(http::serve(listener, http::router(site), shutdown.clone()));
+        runtime.spawn(tftp::serve(socket, files, script::boot_ipxe(&origin), shutdown));
+        Self { folder, tftp, http, runtime }
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        let _entered = self.runtime.enter();
+        let output = Command::new(program).args(args).current_dir(self.folder.path()).output();
+        output.unwrap_or_else(|error| panic!("{program}: {error}; run: cargo xtask setup"))
+    }
+
+    fn tftp_hpa(&self, remote: &str) -> Output {
+        let port = self.tftp.port().to_string();
+        self.run("tftp", &["-m", "octet", "127.0.0.1", &port, "-c", "get", remote, "got"])
+    }
+
+    fn atftp(&self, remote: &str, options: &[&str]) -> Output {
+        let port = self.tftp.port().to_string();
+        let mut args = options.to_vec();
+        args.extend(["--get", "-r", remote, "-l", "got", "127.0.0.1", &port]);
+        self.run("atftp", &args)
+    }
+
+    fn curl(&self, path: &str, options: &[&str]) -> Output {
+        let url = format!("http://{}{path}", self.http);
+        let mut args = vec!["--silent", "--show-error", "--path-as-is", "--max-time", "20"];
+        args.extend(options);
+        args.push(&url);
+        self.run("curl", &args)
+    }
+
+    /// The status of a request with curl.
+    fn status(&self, path: &str) -> String {
+        let output = self.curl(path, &["--output", "/dev/null", "--write-out", "%{http_code}"]);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a TFTP client wrote, if anything.
+    fn take_got(&self) -> Vec<u8> {
+        let got: &Path = &self.folder.path().join("got");
+        let content = fs::read(got).unwrap_or_default();
+        let _ = fs::remove_file(got);
+        content
+    }
+}
+
+#[test]
+#[ignore = "needs tftp, atftp and curl: cargo xtask test"]
+fn every_client_fetches_the_same_bytes() {
+    let lab = Lab::new();
+    lab.tftp_hpa("undionly.kpxe");
+    assert!(lab.take_got() == boot_file(), "tftp-hpa");
+    lab.tftp_hpa("/UNDIONLY.KPXE");
+    assert!(lab.take_got() == boot_file(), "tftp-hpa, other spelling");
+    for options in [
+        &[][..],
+        &["--option", "windowsize 8"],
+        &["--option", "windowsize 65535", "--option", "blksize 65464"],
+        &["--option", "blksize 1468", "--option", "tsize 0"],
+    ] {
+        let output = lab.atftp("undionly.kpxe", options);
+        assert!(lab.take_got() == boot_file(), "atftp {options:?}: {output:?}");
+    }
+    assert!(lab.curl("/firmware/undionly.kpxe", &[]).stdout == boot_file(), "curl");
+}
+
+#[test]
+#[ignore = "needs tftp, atftp and curl: cargo xtask test"]
+fn curl_fetches_ranges() {
+    let (lab, whole) = (Lab::new(), boot_file());
+    for (range, part) in [("0-99", 0..100), ("299990-", 299_990..300_001), ("-5", 299_996..300_001)]
+    {
+        let output = lab.curl("/assets/vmlinuz-amd64", &["--range", range]);
+        assert!(output.stdout == whole[part], "{range}");
+    }
+    let started = lab.folder.path().join("started");
+    fs::write(&started, &whole[..1000]).unwrap();
+    lab.curl("/assets/vmlinuz-amd64", &["--continue-at", "-", "--output", "started"]);
+    assert!(fs::read(&started).unwrap() == whole, "resumed");
+}
+
+#[test]
+#[ignore = "needs tftp, atftp and curl: cargo xtask test"]
+fn no_client_leaves_the_folders() {
+    let lab = Lab::new();
+    for name in ["../assets/worker.yaml", "..\\assets\\worker.yaml", "/etc/passwd", "autoexec.ipxe"]
+    {
+        lab.tftp_hpa(name);
+        assert_eq!(lab.take_got(), b"", "{name}");
+        lab.atftp(name, &[]);
+        assert_eq!(lab.take_got(), b"", "{name}");
+    }
+    for path in [
+        "/assets/worker.yaml",
+        "/assets/../assets/worker.yaml",
+        "/assets/../firmware/undionly.kpxe",
+        "/assets/%2e%2e/firmware/undionly.kpxe",
+        "/assets/..%2f..%2f..%2fetc%2fpasswd",
+        "/assets/%252e%252e%252fetc%252fpasswd",
+        "/assets/%c0%ae%c0%ae/firmware/undionly.kpxe",
+        "/assets/..%5c..%5cetc%5cpasswd",
+        "/firmware/../assets/worker.yaml",
+        "/../../etc/passwd",
+    ] {
+        assert_eq!(lab.status(path), "404", "{path}");
+    }
+    assert_eq!(lab.status("/assets/vmlinuz-amd64"), "200");
+}
