@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::{Command, CommandFactory as _};
+use clap::{Command, CommandFactory};
 use talos_pxe::cli::Cli;
 use xtask::repository;
 
@@ -104,7 +104,7 @@ fn host_code_never_names_aya_ebpf() {
 fn the_readme_names_every_flag_and_subcommand() {
     // Before there is a README, there is nothing to keep complete.
     let Ok(readme) = fs::read_to_string(repository().join("README.md")) else { return };
-    let daemon = Cli::command();
+    let daemon = <Cli as CommandFactory>::command();
     let flags = daemon.get_arguments().filter_map(|argument| argument.get_long());
     let subcommands = xtask::command_line();
     let subcommands = subcommands.get_subcommands().map(Command::get_name);
