@@ -1,1 +1,151 @@
 //! The one place where the parts are made and joined.
+
+use std::net::SocketAddrV4;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::cli::{RaChoice, Serve, UsageError};
+use crate::decisions::boot::catalog::Catalog;
+use crate::decisions::boot::loader::Loaders;
+use crate::decisions::boot::origin::Origin;
+use crate::decisions::boot::script;
+use crate::decisions::dhcp::pool::pool;
+use crate::decisions::dhcp::server::{self, Server};
+use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
+use crate::edges::http::Site;
+use crate::edges::interface::{self, Network};
+use crate::edges::xdp::{self, Attachment, FastPath};
+use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
+use crate::state::leases::Leases;
+
+/// Serves the network until `shutdown`, then puts the interface back as it was.
+///
+/// # Errors
+/// A [`UsageError`] when the flags do not fit each other or the machine, else what failed, with
+/// the next step.
+pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<()> {
+    // What needs no network is checked before anything of it is changed.
+    let boot_files = tftp::BootFiles::load(&serve.firmware, &[&serve.bios_file, &serve.uefi_file])?;
+    let catalog = folder::load_catalog(&serve.root)?;
+    folder::check_kernels(&serve.root, &catalog)?;
+    let prepared = interface::prepare(&Settings::from(serve), &shutdown).await;
+    let Some(network) = prepared.map_err(usage_errors)? else { return Ok(()) };
+    let served = serve_on(&network, serve, catalog, boot_files, shutdown).await;
+    network.restore().await;
+    served
+}
+
+/// Errors of choosing and planning are about the flags.
+fn usage_errors(error: anyhow::Error) -> anyhow::Error {
+    if error.is::<ChooseError>() || error.is::<PlanError>() {
+        return UsageError::new(error).into();
+    }
+    error
+}
+
+async fn serve_on(
+    network: &Network,
+    serve: &Serve,
+    catalog: Catalog,
+    boot_files: tftp::BootFiles,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let address = network.uplink.address.addr();
+    let origin = Origin { address, port: serve.ports.http_port };
+    let site = Arc::new(Site::new(&serve.root, &serve.firmware, origin, catalog));
+    let fast_path = attach_xdp(network, serve).await?;
+
+    let dhcp = dhcp_service(network, serve, origin)?;
+    let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
+    let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
+
+    // When one service fails or ends, all do.
+    let mut services = JoinSet::new();
+    services.spawn(dhcp.serve(shutdown.clone()));
+    let script = script::boot_ipxe(&origin);
+    services.spawn(tftp::serve(tftp, boot_files, script, shutdown.clone()));
+    services.spawn(http::serve(http, http::router(site), shutdown.clone()));
+    if advertises_router(serve.ra, network.uplink.mode) {
+        let (interface, shutdown) = (network.interface.clone(), shutdown.clone());
+        services.spawn(async move { ra::serve(&interface, shutdown).await });
+    }
+    info!(interface = network.interface.name, %address, mode = %network.uplink.mode, "ready");
+
+    let mut outcome = Ok(());
+    while let Some(ended) = services.join_next().await {
+        outcome = outcome.and(ended.context("a service panicked").flatten());
+        shutdown.cancel();
+    }
+    if let Some(fast_path) = fast_path {
+        info!(counters = ?fast_path.counters()?, "XDP program detached");
+    }
+    outcome
+}
+
+async fn attach_xdp(network: &Network, serve: &Serve) -> anyhow::Result<Option<FastPath>> {
+    let interface = &network.interface;
+    match xdp::attach(&interface.name, interface.index, serve.xdp).await? {
+        Attachment::Attached(fast_path) => {
+            info!(mode = %fast_path.mode(), "XDP program attached");
+            Ok(Some(fast_path))
+        }
+        Attachment::Unavailable(error) => {
+            warn!("no XDP: {error:#}");
+            Ok(None)
+        }
+        Attachment::Off => Ok(None),
+    }
+}
+
+fn dhcp_service(network: &Network, serve: &Serve, origin: Origin) -> anyhow::Result<dhcp::Service> {
+    let own = network.uplink.address;
+    let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
+    let responder = match network.uplink.mode {
+        Mode::Proxy => dhcp::Responder::Proxy,
+        Mode::Server => {
+            let router = serve.gw.unwrap_or(own.addr());
+            let pool = pool(own, router, serve.range).map_err(UsageError::new)?;
+            info!(addresses = pool.size(), "leasing");
+            let settings = server::Settings {
+                subnet: own,
+                router,
+                dns: serve.dns.clone(),
+                lease_time: Duration::from_secs(serve.lease_time.into()),
+                loaders: loaders.clone(),
+            };
+            dhcp::Responder::Server(Box::new(Server::new(settings, Leases::new(pool))))
+        }
+    };
+    let ports = serve.ports;
+    dhcp::Service::open(
+        network.interface.clone(),
+        own,
+        loaders,
+        responder,
+        ports.dhcp_port,
+        ports.pxe_port,
+    )
+}
+
+/// Beside another DHCP server the network's IPv6 is someone else's business.
+fn advertises_router(choice: RaChoice, mode: Mode) -> bool {
+    match choice {
+        RaChoice::Auto => mode == Mode::Server,
+        RaChoice::On => true,
+        RaChoice::Off => false,
+    }
+}
+
+fn udp_socket(address: SocketAddrV4) -> anyhow::Result<std::net::UdpSocket> {
+    std::net::UdpSocket::bind(address).map_err(|error| port_error("UDP", address, &error))
+}
+
+async fn tcp_listener(address: SocketAddrV4) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| port_error("TCP", address, &error))
+}

@@ -1,5 +1,7 @@
 //! TFTP and HTTP with the clients that people have: tftp-hpa, atftp and curl.
 
+#![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)] // a test may fail
+
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -7,6 +9,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use talos_pxe::decisions::boot::{origin::Origin, script};
+use talos_pxe::edges::folder::load_catalog;
 use talos_pxe::edges::http::{self, Site};
 use talos_pxe::edges::tftp::{self, BootFiles};
 use tempfile::TempDir;
@@ -41,7 +44,12 @@ impl Lab {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (http, tftp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
         let origin = Origin { address: Ipv4Addr::LOCALHOST, port: http.port() };
-        let site = Arc::new(Site::open(folder.path(), &firmware, origin).unwrap());
+        let site = Arc::new(Site::new(
+            folder.path(),
+            &firmware,
+            origin,
+            load_catalog(folder.path()).unwrap(),
+        ));
         let files = BootFiles::load(&firmware, &["undionly.kpxe"]).unwrap();
         let shutdown = CancellationToken::new();
         runtime.spawn(http::serve(listener, http::router(site), shutdown.clone()));

@@ -88,7 +88,7 @@ mod tests {
     const NOBODY: RouterSolicitation = RouterSolicitation { source: None };
 
     fn at(seconds: u64) -> BootTime {
-        BootTime::from_boot(Duration::from_secs(seconds))
+        BootTime::BOOT + Duration::from_secs(seconds)
     }
 
     #[test]

@@ -4,31 +4,21 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Context;
+use ipnet::Ipv4Net;
 use socket2::{Domain, SockFilter, Socket, Type};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
 use super::packet::{Filter, PacketSocket};
-use crate::decisions::boot::loader::BootFiles;
+use super::port_error;
+use crate::decisions::boot::loader::Loaders;
 use crate::decisions::dhcp::server::{Server, Step};
 use crate::decisions::dhcp::{Ingress, Reply, Silence, proxy};
+use crate::decisions::interface::Interface;
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 use crate::wire::dhcp::{Message, MessageType};
 use crate::wire::frame::{Arp, MAX_FRAME, UdpFrame};
-
-/// The interface that is served.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// Its name.
-    pub name: String,
-    /// Its index.
-    pub index: u32,
-    /// Its Ethernet address.
-    pub mac: MacAddr,
-    /// Our own address on it, with the subnet.
-    pub address: ipnet::Ipv4Net,
-}
 
 /// Who answers on the DHCP port.
 #[derive(Debug)]
@@ -42,8 +32,9 @@ pub enum Responder {
 /// The DHCP service of one interface.
 #[derive(Debug)]
 pub struct Service {
-    link: Link,
-    files: BootFiles,
+    interface: Interface,
+    own: Ipv4Net,
+    loaders: Loaders,
     responder: Responder,
     dhcp: Port,
     pxe: Port,
@@ -76,18 +67,20 @@ impl Service {
     /// # Errors
     /// A port that is in use, or missing rights; the error says what to do.
     pub fn open(
-        link: Link,
-        files: BootFiles,
+        interface: Interface,
+        own: Ipv4Net,
+        loaders: Loaders,
         responder: Responder,
         dhcp_port: u16,
         pxe_port: u16,
     ) -> anyhow::Result<Self> {
         Ok(Self {
-            dhcp: Port::open(&link, dhcp_port, "DHCP")?,
-            pxe: Port::open(&link, pxe_port, "boot server")?,
-            arp: PacketSocket::open(link.index, Filter::Arp).context(NEEDS_RAW)?,
-            link,
-            files,
+            dhcp: Port::open(&interface, dhcp_port)?,
+            pxe: Port::open(&interface, pxe_port)?,
+            arp: PacketSocket::open(interface.index, Filter::Arp).context(NEEDS_RAW)?,
+            interface,
+            own,
+            loaders,
             responder,
             counters: Counters::default(),
         })
@@ -126,7 +119,7 @@ impl Service {
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
-                warn!(%error, interface = self.link.name, "cannot receive");
+                warn!(%error, interface = self.interface.name, "cannot receive");
                 return None;
             }
         };
@@ -150,8 +143,7 @@ impl Service {
     }
 
     fn is_for_us(&self, destination: Ipv4Addr) -> bool {
-        let own = self.link.address;
-        destination.is_broadcast() || destination == own.addr() || destination == own.broadcast()
+        [Ipv4Addr::BROADCAST, self.own.broadcast(), self.own.addr()].contains(&destination)
     }
 
     async fn on_dhcp(&mut self, from: Ingress, request: Message) {
@@ -161,7 +153,7 @@ impl Service {
                 let step = server.answer(BootTime::now(), from, request);
                 self.take(step, mac).await;
             }
-            Responder::Proxy => match proxy::answer(from, &request, &self.files) {
+            Responder::Proxy => match proxy::answer(from, &request, &self.loaders) {
                 Ok(reply) => self.send(reply, self.dhcp.number).await,
                 Err(reason) => self.stay_silent(reason, mac),
             },
@@ -169,7 +161,7 @@ impl Service {
     }
 
     async fn on_pxe(&mut self, from: Ingress, request: &Message) {
-        match proxy::boot_server(from, request, &self.files) {
+        match proxy::boot_server(from, request, &self.loaders) {
             Ok(reply) => self.send(reply, self.pxe.number).await,
             Err(reason) => self.stay_silent(reason, request.chaddr),
         }
@@ -196,7 +188,7 @@ impl Service {
             Step::Reply(reply) => self.send(reply, self.dhcp.number).await,
             Step::Silent(reason) => self.stay_silent(reason, mac),
             Step::Probe(address) => {
-                let probe = Arp::probe(self.link.mac, address).encode();
+                let probe = Arp::probe(self.interface.mac, address).encode();
                 if let Err(error) = self.arp.send(&probe).await {
                     warn!(%error, %address, "cannot ask if the address is in use");
                 }
@@ -207,9 +199,9 @@ impl Service {
     async fn send(&mut self, reply: Reply, port: u16) {
         let Reply { message, mac, destination } = reply;
         let frame = UdpFrame {
-            source_mac: self.link.mac,
+            source_mac: self.interface.mac,
             destination_mac: mac,
-            source: SocketAddrV4::new(self.link.address.addr(), port),
+            source: SocketAddrV4::new(self.own.addr(), port),
             destination,
             payload: &message.encode(),
         };
@@ -258,27 +250,22 @@ const NEEDS_RAW: &str = "cannot open a packet socket: run as root, or \
     `setcap cap_net_raw,cap_net_admin,cap_net_bind_service,cap_bpf+eip` the talos-pxe binary";
 
 impl Port {
-    fn open(link: &Link, number: u16, service: &str) -> anyhow::Result<Self> {
-        let owner = own_port(link, number).map_err(|error| {
-            let next_step = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    format!("it is in use: `ss -ulpn sport = {number}` shows by whom; stop that")
-                }
-                _ => format!("{error}; run as root or give the binary cap_net_bind_service"),
-            };
-            anyhow::anyhow!("cannot take UDP port {number} ({service}): {next_step}")
-        })?;
-        let socket = PacketSocket::open(link.index, Filter::UdpPort(number)).context(NEEDS_RAW)?;
+    fn open(interface: &Interface, number: u16) -> anyhow::Result<Self> {
+        let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number);
+        let owner =
+            own_port(interface, address).map_err(|error| port_error("UDP", address, &error))?;
+        let socket =
+            PacketSocket::open(interface.index, Filter::UdpPort(number)).context(NEEDS_RAW)?;
         Ok(Self { number, socket, _owner: owner })
     }
 }
 
 /// Binds a UDP port on the interface without ever receiving on it.
-fn own_port(link: &Link, number: u16) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+fn own_port(interface: &Interface, address: SocketAddrV4) -> io::Result<Socket> {
     const DROP_ALL: SockFilter = SockFilter::new(libc::BPF_RET as u16, 0, 0, 0);
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     socket.attach_filter(&[DROP_ALL])?;
-    socket.bind_device(Some(link.name.as_bytes()))?;
-    socket.bind(&SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number).into())?;
+    socket.bind_device(Some(interface.name.as_bytes()))?;
+    socket.bind(&address.into())?;
     Ok(socket)
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
@@ -22,6 +22,24 @@ pub fn load_catalog(root: &Path) -> anyhow::Result<Catalog> {
     let groups = json_files(&root.join("groups"))?.unwrap_or_else(default_groups);
     let profiles = json_files(&root.join("profiles"))?.unwrap_or_else(default_profiles);
     Ok(Catalog::parse(&groups, &profiles)?)
+}
+
+/// Checks that there is a kernel to boot.
+///
+/// # Errors
+/// When all kernels of the groups are to come from `<root>/assets`, and none is there.
+pub fn check_kernels(root: &Path, catalog: &Catalog) -> anyhow::Result<()> {
+    let assets = root.join("assets");
+    let mut kernels = catalog.kernels().peekable();
+    let first = kernels.peek().map(|kernel| assets.join(kernel));
+    match first {
+        Some(first) if !kernels.any(|kernel| assets.join(kernel).is_file()) => bail!(
+            "nothing to boot: there is no {}; put Talos's kernel and initramfs there, or name \
+             another folder with --root",
+            first.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn json_files(folder: &Path) -> anyhow::Result<Option<Vec<JsonFile>>> {

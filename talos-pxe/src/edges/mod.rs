@@ -12,3 +12,28 @@ pub mod http;
 pub mod tftp;
 
 pub mod xdp;
+
+use std::io;
+use std::net::SocketAddrV4;
+
+use anyhow::anyhow;
+
+/// Why a port cannot be had, and what to do.
+pub(crate) fn port_error(
+    protocol: &str,
+    address: SocketAddrV4,
+    error: &io::Error,
+) -> anyhow::Error {
+    let port = address.port();
+    let next_step = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let list = if protocol == "TCP" { "-ltnp" } else { "-lunp" };
+            format!("it is in use; stop the server that `ss {list} sport = :{port}` shows")
+        }
+        io::ErrorKind::PermissionDenied => {
+            "no right to; run as root, or give the binary cap_net_bind_service".to_owned()
+        }
+        _ => error.to_string(),
+    };
+    anyhow!("cannot take {protocol} port {port}: {next_step}")
+}

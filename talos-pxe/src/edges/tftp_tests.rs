@@ -1,3 +1,5 @@
+//! The TFTP server over a real socket.
+
 use std::os::unix::fs::symlink;
 
 use tempfile::TempDir;

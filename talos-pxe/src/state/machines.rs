@@ -69,7 +69,7 @@ mod tests {
     }
 
     fn at(seconds: u64) -> BootTime {
-        BootTime::from_boot(Duration::from_secs(seconds))
+        BootTime::BOOT + Duration::from_secs(seconds)
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Tokens {
 mod tests {
     use super::*;
 
-    const START: BootTime = BootTime::from_boot(Duration::from_secs(100));
+    const START: BootTime = BootTime::BOOT;
 
     fn grant(n: usize) -> Grant {
         let [.., a, b] = n.to_be_bytes();

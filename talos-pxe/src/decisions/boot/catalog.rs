@@ -120,6 +120,12 @@ impl Catalog {
         self.groups.iter().find(|group| group.matches(labels))
     }
 
+    /// The paths below `assets/` of the kernels that groups boot from our own assets.
+    pub fn kernels(&self) -> impl Iterator<Item = &str> {
+        let kernels = self.groups.iter().map(|group| group.profile.kernel.as_str());
+        kernels.filter_map(|kernel| kernel.strip_prefix("/assets/"))
+    }
+
     /// The machine configs that the profiles name, whatever their files are called.
     pub fn configs(&self, origin: &Origin) -> Vec<AssetPath> {
         self.profiles.values().filter_map(|profile| profile.config(origin)).collect()

@@ -1,3 +1,5 @@
+//! Groups and profiles: selection, and what a broken file is told.
+
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;

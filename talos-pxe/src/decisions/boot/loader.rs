@@ -1,7 +1,7 @@
 //! What a DHCP client is, and the boot file that fits it.
 
-use std::net::Ipv4Addr;
-
+use super::origin::Origin;
+use crate::decisions::tftp::SCRIPT;
 use crate::wire::dhcp::{Message, OptionCode};
 
 /// iPXE's encapsulated options (<https://ipxe.org/howto/dhcpd>), no registered code.
@@ -107,39 +107,31 @@ fn ipxe_has(request: &Message, feature: u8) -> bool {
     false
 }
 
-/// Where boot files are, as clients are told.
+/// The boot files, as clients are told of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BootFiles {
-    /// Our address on the boot network.
-    pub address: Ipv4Addr,
-    /// TCP port of our HTTP server.
-    pub http_port: u16,
+pub struct Loaders {
+    /// Where we are reached.
+    pub origin: Origin,
     /// File for BIOS machines.
     pub bios: String,
     /// File for x86-64 UEFI machines.
     pub uefi: String,
 }
 
-impl BootFiles {
-    /// The name of the script that iPXE is chained to, in the TFTP and the HTTP root.
-    pub const SCRIPT: &str = "boot.ipxe";
-
+impl Loaders {
     /// The boot file for a client: a name for TFTP, or a URL. `None` for one that boots nothing,
     /// or whose architecture we have no loader for.
     pub fn file_for(&self, client: Client) -> Option<String> {
-        let Self { address, http_port, .. } = self;
+        let origin = self.origin;
         match client {
             Client::Plain => None,
-            Client::Ipxe { http: true } => {
-                Some(format!("http://{address}:{http_port}/{}", Self::SCRIPT))
-            }
-            Client::Ipxe { http: false } => Some(format!("tftp://{address}/{}", Self::SCRIPT)),
+            Client::Ipxe { http: true } => Some(origin.url(&format!("/{SCRIPT}"))),
+            Client::Ipxe { http: false } => Some(format!("tftp://{}/{SCRIPT}", origin.address)),
             Client::Bootp(architecture) | Client::Pxe(architecture) => {
                 self.loader(architecture).map(str::to_owned)
             }
             Client::Http(architecture) => {
-                let file = self.loader(architecture)?;
-                Some(format!("http://{address}:{http_port}/firmware/{file}"))
+                Some(origin.url(&format!("/firmware/{}", self.loader(architecture)?)))
             }
         }
     }
@@ -155,6 +147,8 @@ impl BootFiles {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
     use crate::wire::MacAddr;
     use crate::wire::dhcp::{MessageType, Opcode};
@@ -196,9 +190,8 @@ mod tests {
 
     #[test]
     fn each_client_gets_a_file_it_can_load() {
-        let files = BootFiles {
-            address: Ipv4Addr::new(10, 0, 0, 1),
-            http_port: 8080,
+        let files = Loaders {
+            origin: Origin { address: Ipv4Addr::new(10, 0, 0, 1), port: 8080 },
             bios: "undionly.kpxe".into(),
             uefi: "snponly.efi".into(),
         };

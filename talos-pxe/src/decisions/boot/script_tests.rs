@@ -1,3 +1,5 @@
+//! The scripts, line by line.
+
 use std::net::Ipv4Addr;
 
 use proptest::prelude::*;

@@ -48,11 +48,11 @@ pub enum PoolError {
 /// the router's and the broadcast address.
 pub fn pool(
     own: Ipv4Net,
-    router: Option<Ipv4Addr>,
+    router: Ipv4Addr,
     range: Option<AddressRange>,
 ) -> Result<Pool, PoolError> {
     let subnet = own.trunc();
-    if let Some(router) = router.filter(|router| !subnet.contains(router)) {
+    if !subnet.contains(&router) {
         return Err(PoolError::RouterOutsideSubnet(router, subnet));
     }
     let default = AddressRange { first: own.addr(), last: own.broadcast() };
@@ -60,8 +60,7 @@ pub fn pool(
     if !subnet.contains(&first) || !subnet.contains(&last) {
         return Err(PoolError::OutsideSubnet(first, last, subnet));
     }
-    let mut excluded = vec![own.addr(), own.network(), own.broadcast()];
-    excluded.extend(router);
+    let excluded = [own.addr(), own.network(), own.broadcast(), router];
     let pool = Pool::new(first, last, &excluded);
     if pool.size() == 0 { Err(PoolError::Empty(subnet)) } else { Ok(pool) }
 }
@@ -70,14 +69,14 @@ pub fn pool(
 mod tests {
     use super::*;
 
-    fn of(own: &str, router: Option<&str>, range: Option<&str>) -> Result<Pool, PoolError> {
-        let router = router.map(|router| router.parse().unwrap());
+    fn of(own: &str, router: &str, range: Option<&str>) -> Result<Pool, PoolError> {
+        let router = router.parse().unwrap();
         pool(own.parse().unwrap(), router, range.map(|range| range.parse().unwrap()))
     }
 
     #[test]
     fn the_subnet_above_our_own_address_is_leased() {
-        let pool = of("10.0.0.5/24", Some("10.0.0.9"), None).unwrap();
+        let pool = of("10.0.0.5/24", "10.0.0.9", None).unwrap();
         assert_eq!(pool.size(), 248);
         for (address, inside) in [(4, false), (5, false), (6, true), (9, false), (255, false)] {
             assert_eq!(pool.contains(Ipv4Addr::new(10, 0, 0, address)), inside, "{address}");
@@ -86,18 +85,17 @@ mod tests {
 
     #[test]
     fn a_range_is_leased_as_asked() {
-        let pool = of("10.0.0.5/24", None, Some("10.0.0.1-10.0.0.5")).unwrap();
+        let pool = of("10.0.0.5/24", "10.0.0.5", Some("10.0.0.1-10.0.0.5")).unwrap();
         assert_eq!(pool.size(), 4);
     }
 
     #[test]
     fn what_cannot_be_leased_is_refused() {
         let range = Some("10.0.0.9-10.0.1.9");
-        assert!(matches!(of("10.0.0.5/24", None, range), Err(PoolError::OutsideSubnet(..))));
-        let router = Some("10.0.1.1");
-        let refused = of("10.0.0.5/24", router, None);
+        assert!(matches!(of("10.0.0.5/24", "10.0.0.5", range), Err(PoolError::OutsideSubnet(..))));
+        let refused = of("10.0.0.5/24", "10.0.1.1", None);
         assert!(matches!(refused, Err(PoolError::RouterOutsideSubnet(..))));
-        assert!(matches!(of("10.0.0.254/24", None, None), Err(PoolError::Empty(_))));
+        assert!(matches!(of("10.0.0.254/24", "10.0.0.254", None), Err(PoolError::Empty(_))));
         for text in ["", "10.0.0.1", "10.0.0.9-10.0.0.1", "10.0.0.1-10.0.0.256"] {
             assert_eq!(text.parse::<AddressRange>(), Err(InvalidRange), "{text}");
         }

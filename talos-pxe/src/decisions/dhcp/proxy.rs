@@ -3,7 +3,7 @@
 
 use super::reply::{self, Service};
 use super::{Ingress, Reply, Silence};
-use crate::decisions::boot::loader::{BootFiles, Client};
+use crate::decisions::boot::loader::{Client, Loaders};
 use crate::wire::dhcp::{Message, MessageType, Opcode, OptionCode};
 
 /// Answers a request to the DHCP port.
@@ -11,15 +11,15 @@ use crate::wire::dhcp::{Message, MessageType, Opcode, OptionCode};
 /// A DISCOVER is answered by an offer without an address. A REQUEST is the DHCP server's business
 /// unless it names us as the server: some firmware confirms the proxy's offer, too, and gives
 /// up (PXE-E55) when that gets no answer.
-pub fn answer(from: Ingress, request: &Message, files: &BootFiles) -> Result<Reply, Silence> {
+pub fn answer(from: Ingress, request: &Message, loaders: &Loaders) -> Result<Reply, Silence> {
     if request.op != Opcode::BootRequest {
         return Err(Silence::NotARequest);
     }
     match request.kind {
-        MessageType::Discover => offer(from, request, files, MessageType::Offer),
+        MessageType::Discover => offer(from, request, loaders, MessageType::Offer),
         MessageType::Request => match request.options.address(OptionCode::ServerIdentifier) {
-            Some(server) if server == files.address => {
-                offer(from, request, files, MessageType::Ack)
+            Some(server) if server == loaders.origin.address => {
+                offer(from, request, loaders, MessageType::Ack)
             }
             Some(server) => Err(Silence::OtherServer(server)),
             None => Err(Silence::NoAnswer(request.kind)),
@@ -30,7 +30,7 @@ pub fn answer(from: Ingress, request: &Message, files: &BootFiles) -> Result<Rep
 
 /// Answers a request to the boot server's port: an ACK with the boot file, sent back to where
 /// the request came from.
-pub fn boot_server(from: Ingress, request: &Message, files: &BootFiles) -> Result<Reply, Silence> {
+pub fn boot_server(from: Ingress, request: &Message, loaders: &Loaders) -> Result<Reply, Silence> {
     if request.op != Opcode::BootRequest {
         return Err(Silence::NotARequest);
     }
@@ -38,7 +38,7 @@ pub fn boot_server(from: Ingress, request: &Message, files: &BootFiles) -> Resul
         MessageType::Discover | MessageType::Request | MessageType::Inform => {}
         kind => return Err(Silence::NoAnswer(kind)),
     }
-    let reply = offer(from, request, files, MessageType::Ack)?;
+    let reply = offer(from, request, loaders, MessageType::Ack)?;
     if from.source.ip().is_unspecified() {
         return Ok(reply);
     }
@@ -48,11 +48,11 @@ pub fn boot_server(from: Ingress, request: &Message, files: &BootFiles) -> Resul
 fn offer(
     from: Ingress,
     request: &Message,
-    files: &BootFiles,
+    loaders: &Loaders,
     kind: MessageType,
 ) -> Result<Reply, Silence> {
     let client = Client::of(request);
-    let file = match (client, files.file_for(client)) {
+    let file = match (client, loaders.file_for(client)) {
         (Client::Plain | Client::Bootp(_), _) => return Err(Silence::NotBooting),
         (_, Some(file)) => file,
         (Client::Pxe(architecture) | Client::Http(architecture), None) => {
@@ -60,9 +60,9 @@ fn offer(
         }
         (Client::Ipxe { .. }, None) => return Err(Silence::NotBooting),
     };
-    let mut message = reply::reply_to(request, kind, files.address);
+    let mut message = reply::reply_to(request, kind, loaders.origin.address);
     message.ciaddr = request.ciaddr;
-    reply::add_boot(&mut message, client, file, files.address, Service::Proxy);
+    reply::add_boot(&mut message, client, file, loaders.origin.address, Service::Proxy);
     reply::echo(&mut message, request);
     Ok(reply::address(message, from))
 }

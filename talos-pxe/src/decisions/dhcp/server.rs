@@ -12,7 +12,7 @@ use ipnet::Ipv4Net;
 use super::probes::Probes;
 use super::reply::{self, Service};
 use super::{Ingress, Reply, Silence};
-use crate::decisions::boot::loader::{BootFiles, Client};
+use crate::decisions::boot::loader::{Client, Loaders};
 use crate::state::leases::Leases;
 use crate::time::BootTime;
 use crate::wire::MacAddr;
@@ -23,14 +23,14 @@ use crate::wire::dhcp::{Message, MessageType, Opcode, OptionCode};
 pub struct Settings {
     /// The subnet that is served; relay agents must be in it.
     pub subnet: Ipv4Net,
-    /// Default router; `None` leaves the option out.
-    pub router: Option<Ipv4Addr>,
+    /// Default router.
+    pub router: Ipv4Addr,
     /// DNS servers; none leave the option out.
     pub dns: Vec<Ipv4Addr>,
     /// How long an address is leased.
     pub lease_time: Duration,
     /// Our own address, which is the server identifier, and the boot files.
-    pub files: BootFiles,
+    pub loaders: Loaders,
 }
 
 /// The next thing to do for a request.
@@ -219,13 +219,13 @@ impl Server {
     }
 
     fn finish(&self, mut message: Message, from: Ingress, request: &Message) -> Reply {
-        let Settings { subnet, router, dns, files, .. } = &self.settings;
+        let Settings { subnet, router, dns, loaders, .. } = &self.settings;
         message.options.add_addresses(OptionCode::SubnetMask, &[subnet.netmask()]);
-        message.options.add_addresses(OptionCode::Router, router.as_slice());
+        message.options.add_addresses(OptionCode::Router, &[*router]);
         message.options.add_addresses(OptionCode::DomainNameServer, dns);
         let client = Client::of(request);
-        if let Some(file) = files.file_for(client) {
-            reply::add_boot(&mut message, client, file, files.address, Service::Server);
+        if let Some(file) = loaders.file_for(client) {
+            reply::add_boot(&mut message, client, file, loaders.origin.address, Service::Server);
         }
         reply::echo(&mut message, request);
         reply::address(message, from)
@@ -254,6 +254,6 @@ impl Server {
     }
 
     fn own_address(&self) -> Ipv4Addr {
-        self.settings.files.address
+        self.settings.loaders.origin.address
     }
 }

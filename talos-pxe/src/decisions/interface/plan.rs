@@ -205,9 +205,9 @@ mod tests {
             address: "10.0.0.50/24".parse().unwrap(),
             server: Ipv4Addr::new(10, 0, 0, 1),
             server_mac: MacAddr([2, 0, 0, 0, 0, 9]),
-            renew_at: BootTime::from_boot(Duration::from_secs(100)),
-            rebind_at: BootTime::from_boot(Duration::from_secs(200)),
-            ends_at: BootTime::from_boot(Duration::from_secs(300)),
+            renew_at: BootTime::BOOT + Duration::from_secs(100),
+            rebind_at: BootTime::BOOT + Duration::from_secs(200),
+            ends_at: BootTime::BOOT + Duration::from_secs(300),
             router: Some(Ipv4Addr::new(10, 0, 0, 1)),
             dns: vec![Ipv4Addr::new(10, 0, 0, 2)],
         }

@@ -46,13 +46,10 @@ pub struct Site {
 }
 
 impl Site {
-    /// Reads the groups and profiles of `root`; the rest is read when it is asked for.
-    ///
-    /// # Errors
-    /// When a group or profile is malformed.
-    pub fn open(root: &Path, firmware: &Path, origin: Origin) -> anyhow::Result<Self> {
-        let catalog = folder::load_catalog(root)?;
-        Ok(Self {
+    /// What is reached at `origin`: the assets of `root`, the firmware folder, and scripts by the
+    /// groups and profiles of `catalog`. Files are read when they are asked for.
+    pub fn new(root: &Path, firmware: &Path, origin: Origin, catalog: Catalog) -> Self {
+        Self {
             assets: root.join("assets"),
             firmware: firmware.to_owned(),
             origin,
@@ -60,7 +57,7 @@ impl Site {
             catalog,
             machines: Mutex::default(),
             tokens: Mutex::default(),
-        })
+        }
     }
 
     fn machines(&self) -> MutexGuard<'_, Machines> {

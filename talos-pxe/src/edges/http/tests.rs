@@ -1,3 +1,5 @@
+//! The routes, from a machine's first request to its config, and everything that they refuse.
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
@@ -12,6 +14,7 @@ use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use super::*;
+use crate::edges::folder::load_catalog;
 
 const ORIGIN: Origin = Origin { address: Ipv4Addr::new(192, 168, 123, 1), port: 8080 };
 const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: worker\n";
@@ -41,7 +44,8 @@ impl Lab {
         lab.write("firmware/snponly.efi", "MZ\0");
         lab.write("firmware/undionly.kpxe", "\u{7f}\0");
         let firmware = lab.root.path().join("firmware");
-        let site = Site::open(lab.root.path(), &firmware, ORIGIN).unwrap();
+        let site =
+            Site::new(lab.root.path(), &firmware, ORIGIN, load_catalog(lab.root.path()).unwrap());
         Self { router: router(Arc::new(site)), ..lab }
     }
 

@@ -10,7 +10,7 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 50);
 const MIDDLE: u32 = u32::MAX / 2;
 
 fn at(seconds: u64) -> BootTime {
-    BootTime::from_boot(Duration::from_secs(seconds))
+    BootTime::BOOT + Duration::from_secs(seconds)
 }
 
 fn reply(kind: MessageType, xid: u32) -> Message {

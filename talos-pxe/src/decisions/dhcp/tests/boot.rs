@@ -40,7 +40,7 @@ fn each_firmware_is_told_to_boot_in_its_way() {
         assert_eq!(no_proxy.is_some(), name == "ipxe");
 
         let discover = message(MessageType::Discover, ALICE, options);
-        let offer = proxy::answer(ingress(ALICE), &discover, &files()).unwrap();
+        let offer = proxy::answer(ingress(ALICE), &discover, &loaders()).unwrap();
         assert_eq!(boot(&offer.message), expect(from_proxy), "{name} from the proxy");
         assert_eq!(offer.message.kind, MessageType::Offer);
         assert_eq!(offer.message.yiaddr, Ipv4Addr::UNSPECIFIED);
@@ -63,7 +63,7 @@ fn a_client_that_boots_nothing_gets_an_address_only() {
         (&arm, Silence::NoBootFile(Architecture::UefiArm64)),
     ] {
         let discover = message(MessageType::Discover, ALICE, options);
-        assert_eq!(proxy::answer(ingress(ALICE), &discover, &files()), Err(reason));
+        assert_eq!(proxy::answer(ingress(ALICE), &discover, &loaders()), Err(reason));
     }
 }
 
@@ -72,13 +72,13 @@ fn the_proxy_confirms_its_own_offer_and_leaves_leases_to_the_dhcp_server() {
     let request = |server: Ipv4Addr| {
         let mut request = message(MessageType::Request, ALICE, BIOS);
         request.options.append(OptionCode::ServerIdentifier, &server.octets());
-        proxy::answer(ingress(ALICE), &request, &files())
+        proxy::answer(ingress(ALICE), &request, &loaders())
     };
     let ack = request(SERVER).unwrap();
     assert_eq!((ack.message.kind, ack.message.yiaddr), (MessageType::Ack, Ipv4Addr::UNSPECIFIED));
     assert_eq!(request(RELAY), Err(Silence::OtherServer(RELAY)));
     for kind in [MessageType::Request, MessageType::Inform, MessageType::Release] {
-        let answer = proxy::answer(ingress(ALICE), &message(kind, ALICE, BIOS), &files());
+        let answer = proxy::answer(ingress(ALICE), &message(kind, ALICE, BIOS), &loaders());
         assert_eq!(answer, Err(Silence::NoAnswer(kind)));
     }
 }
@@ -89,7 +89,7 @@ fn the_boot_server_answers_to_where_the_request_came_from() {
     let mut request = message(MessageType::Request, ALICE, UEFI);
     request.ciaddr = SECOND;
     request.options.append(OptionCode::ClientMachineIdentifier, &[7; 17]);
-    let ack = proxy::boot_server(from, &request, &files()).unwrap();
+    let ack = proxy::boot_server(from, &request, &loaders()).unwrap();
     assert_eq!((ack.mac, ack.destination), (ALICE, from.source));
     assert_eq!(boot(&ack.message), (&b"PXEClient"[..], false, "snponly.efi".into()));
     assert_eq!(ack.message.kind, MessageType::Ack);
@@ -97,5 +97,5 @@ fn the_boot_server_answers_to_where_the_request_came_from() {
 
     let release = message(MessageType::Release, ALICE, UEFI);
     let silence = Err(Silence::NoAnswer(MessageType::Release));
-    assert_eq!(proxy::boot_server(from, &release, &files()), silence);
+    assert_eq!(proxy::boot_server(from, &release, &loaders()), silence);
 }

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::server::{Server, Settings, Step};
 use super::{Ingress, Reply, Silence, proxy};
-use crate::decisions::boot::loader::{Architecture, BootFiles, IPXE_OPTIONS};
+use crate::decisions::boot::loader::{Architecture, IPXE_OPTIONS, Loaders};
+use crate::decisions::boot::origin::Origin;
 use crate::state::leases::{Leases, Pool};
 use crate::time::BootTime;
 use crate::wire::MacAddr;
@@ -29,10 +30,9 @@ const HTTP: &[(u8, &[u8])] = &[(60, b"HTTPClient:Arch:00016:UNDI:003000"), (93, 
 const IPXE: &[(u8, &[u8])] =
     &[(60, b"PXEClient:Arch:00000"), (93, &[0, 0]), (77, b"iPXE"), (175, &[0x13, 1, 1])];
 
-fn files() -> BootFiles {
-    BootFiles {
-        address: SERVER,
-        http_port: 8080,
+fn loaders() -> Loaders {
+    Loaders {
+        origin: Origin { address: SERVER, port: 8080 },
         bios: "undionly.kpxe".into(),
         uefi: "snponly.efi".into(),
     }
@@ -41,10 +41,10 @@ fn files() -> BootFiles {
 fn server_with(last: Ipv4Addr) -> Server {
     let settings = Settings {
         subnet: "192.168.123.1/24".parse().unwrap(),
-        router: Some(SERVER),
+        router: SERVER,
         dns: vec![Ipv4Addr::new(9, 9, 9, 9)],
         lease_time: Duration::from_secs(300),
-        files: files(),
+        loaders: loaders(),
     };
     Server::new(settings, Leases::new(Pool::new(FIRST, last, &[])))
 }
@@ -102,8 +102,8 @@ fn replies_of_other_servers_are_ignored() {
     let silence = Step::Silent(Silence::NotARequest);
     assert_eq!(send(&mut server(), 0, offer.clone()), silence);
     let ignored = Err(Silence::NotARequest);
-    assert_eq!(proxy::answer(ingress(ALICE), &offer, &files()), ignored);
-    assert_eq!(proxy::boot_server(ingress(ALICE), &offer, &files()), ignored);
+    assert_eq!(proxy::answer(ingress(ALICE), &offer, &loaders()), ignored);
+    assert_eq!(proxy::boot_server(ingress(ALICE), &offer, &loaders()), ignored);
 }
 
 proptest! {
@@ -127,8 +127,8 @@ proptest! {
             bytes[33] = tail.first().copied().unwrap_or(0) % 4;
             let Ok(request) = Message::parse(&bytes) else { continue };
             let chaddr = request.chaddr;
-            let _ = proxy::answer(ingress(ALICE), &request, &files());
-            let _ = proxy::boot_server(ingress(ALICE), &request, &files());
+            let _ = proxy::answer(ingress(ALICE), &request, &loaders());
+            let _ = proxy::boot_server(ingress(ALICE), &request, &loaders());
             if let Step::Reply(reply) = send(&mut server, now, request) {
                 prop_assert_eq!(reply.message.chaddr, chaddr);
                 prop_assert_eq!(reply.message.op, Opcode::BootReply);
