@@ -18,7 +18,7 @@ mod test;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Builds, runs and tests talos-pxe.
 #[derive(Debug, Parser)]
@@ -54,6 +54,11 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The command line, for what documents or checks it.
+pub fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// The top folder of the repository.

@@ -20,6 +20,7 @@ use crate::lab::process::Process;
 use crate::lab::qemu::{Firmware, Machine, Spec};
 use crate::lab::root::{self, Role, System};
 use crate::lab::server::{self, Server};
+use crate::setup::{self, Group};
 
 /// Boots virtual machines over a private network from talos-pxe, or serves a real network.
 ///
@@ -128,7 +129,8 @@ fn boot(run: &Run) -> Result<()> {
         nobody.then_some(Role::Worker)
     });
 
-    // First: it says at once when there is no right to have one.
+    setup::ensure(&[Group::Bpf, Group::Lab])?;
+    // Early: it says at once when there is no right to have one.
     let lab = Lab::new()?;
     let system = System::choose()?;
     let accel = run.accel.resolve()?;

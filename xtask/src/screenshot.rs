@@ -12,6 +12,7 @@ use crate::lab::accel::AccelChoice;
 use crate::lab::qemu::{Firmware, Spec};
 use crate::lab::root::{self, System};
 use crate::lab::server::{self, Server};
+use crate::setup::{self, Group};
 use crate::{progress, repository};
 
 /// Boots a virtual machine to the menu and writes its screen to a PNG file. Needs root.
@@ -39,6 +40,7 @@ pub fn main(screenshot: Screenshot) -> Result<()> {
     if let Some(folder) = output.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    setup::ensure(&[Group::Bpf, Group::Lab])?;
     let lab = Lab::new()?;
     let system = System::choose()?;
     let accel = screenshot.accel.resolve()?;

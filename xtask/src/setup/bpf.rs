@@ -40,6 +40,7 @@ pub fn status() -> (bool, String) {
 /// Installs what the toolchain lacks.
 pub fn ensure() -> Result<()> {
     if matches!(find(), Err(Missing::Compiler)) && !add_source_with_rustup() {
+        println!("rustup gives us no source; the distribution's rustc has one");
         apt::install(RUSTC.iter())?;
     }
     match find() {
