@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
+use proptest::prelude::*;
 use talos_pxe::decisions::boot::loader::Loaders;
 use talos_pxe::decisions::boot::origin::Origin;
 use talos_pxe::decisions::dhcp::server::{Server, Settings, Step};
@@ -67,20 +68,46 @@ fn frames() -> Vec<PathBuf> {
     paths
 }
 
+proptest! {
+    /// Whatever a broken client or network makes of a request: it is refused, or its answer is
+    /// sound, which the text of it is proof of.
+    #[test]
+    fn a_damaged_request_gets_a_sound_reply_or_none(
+        which: prop::sample::Index,
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        cut: Option<prop::sample::Index>,
+    ) {
+        let mut frame = fs::read(which.get(&frames())).unwrap();
+        let payload = 42;
+        for (place, octet) in damage {
+            let place = payload + place.index(frame.len() - payload);
+            frame[place] = octet;
+        }
+        let udp = UdpFrame::parse(&frame).unwrap();
+        let length = cut.map_or(udp.payload.len(), |cut| cut.index(udp.payload.len()));
+        if let Ok(request) = Message::parse(&udp.payload[..length]) {
+            let _ = answers(&udp, &request);
+        }
+    }
+}
+
 /// What each service answers to a frame, as text.
 fn replies(frame: &[u8]) -> String {
     let udp = UdpFrame::parse(frame).unwrap();
-    let request = Message::parse(udp.payload).unwrap();
+    answers(&udp, &Message::parse(udp.payload).unwrap())
+}
+
+fn answers(udp: &UdpFrame<'_>, request: &Message) -> String {
     let from = Ingress { mac: udp.source_mac, source: udp.source };
     match udp.destination.port() {
         67 => format!(
             "the DHCP server at {SERVER}:\n{}\nthe proxy at {PROXY}:\n{}",
-            from_server(from, &request),
-            written(proxy::answer(from, &request, &loaders(PROXY)), PROXY, 67),
+            from_server(from, request),
+            written(proxy::answer(from, request, &loaders(PROXY)), PROXY, 67),
         ),
         4011 => {
             let own = *udp.destination.ip();
-            let reply = proxy::boot_server(from, &request, &loaders(own));
+            let reply = proxy::boot_server(from, request, &loaders(own));
             format!("the boot server at {own}:\n{}", written(reply, own, 4011))
         }
         port => panic!("a request to port {port}"),

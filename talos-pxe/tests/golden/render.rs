@@ -21,6 +21,7 @@ pub fn frame(frame: &[u8]) -> String {
     assert_eq!(usize::from(u16_at(udp, 4)), udp.len(), "UDP length");
     assert_eq!(dhcp[236..240], [99, 130, 83, 99], "magic cookie");
     assert!(dhcp.len() >= 300, "{} octets are too short for relays", dhcp.len());
+    assert!(ip.len() <= 1500, "{} octets do not fit the wire", ip.len());
     assert_eq!(dhcp[34..44], [0; 10], "padding of chaddr");
 
     let mut text = String::new();
@@ -66,7 +67,7 @@ fn address(octets: &[u8]) -> String {
 
 /// A name field: text, then NULs only.
 fn field(octets: &[u8]) -> String {
-    let end = octets.iter().position(|octet| *octet == 0).expect("a NUL at the end");
+    let end = octets.iter().position(|octet| *octet == 0).unwrap();
     assert!(octets[end..].iter().all(|octet| *octet == 0), "padding of a name");
     format!("{:?}", String::from_utf8_lossy(&octets[..end]))
 }
