@@ -16,7 +16,7 @@ use xtask::lab::dnsmasq::Dnsmasq;
 use xtask::lab::qemu::{Firmware, Machine, Spec};
 use xtask::lab::root::{self, System};
 use xtask::lab::server::{self, Server};
-use xtask::lab::{Host, Lab};
+use xtask::lab::{Host, Lab, capture};
 
 /// How long firmware may take until it asks, emulated on a slow computer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -113,7 +113,7 @@ impl Session {
     fn write_frames(&self, pcap: &Path, names: &[&str]) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let frames = requests(&fs::read(pcap)?);
+            let frames = requests(pcap)?;
             let missing = names.iter().find(|name| !frames.contains_key(**name));
             let Some(missing) = missing else {
                 for name in names {
@@ -137,21 +137,15 @@ fn with(mut command: Command, argument: &str) -> Command {
     command
 }
 
-/// The first request of each name in a capture, which may have a half-written end.
-fn requests(pcap: &[u8]) -> BTreeMap<String, Vec<u8>> {
+/// The first request of each name in a capture.
+fn requests(pcap: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut requests = BTreeMap::new();
-    // A file header, then for each frame its time, its captured and its full length.
-    let mut rest = pcap.get(24..).unwrap_or_default();
-    while let Some((header, tail)) = rest.split_first_chunk::<16>() {
-        let [.., a, b, c, d, _, _, _, _] = *header;
-        let length = u32::from_le_bytes([a, b, c, d]) as usize;
-        let Some((frame, tail)) = tail.split_at_checked(length) else { break };
-        if let Some(name) = name(frame) {
-            requests.entry(name).or_insert_with(|| frame.to_vec());
+    for frame in capture::frames(pcap)? {
+        if let Some(name) = name(&frame) {
+            requests.entry(name).or_insert(frame);
         }
-        rest = tail;
     }
-    requests
+    Ok(requests)
 }
 
 /// Who asks, and what.
