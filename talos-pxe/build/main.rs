@@ -38,7 +38,7 @@ fn embed() -> Result<()> {
 
     println!("cargo:rerun-if-env-changed=TALOS_PXE_BPF");
     println!("cargo:rerun-if-changed=build");
-    for input in ["talos-pxe-ebpf/src", "talos-pxe-ebpf/Cargo.toml", "target/tools"] {
+    for input in ["Cargo.lock", "talos-pxe-ebpf/Cargo.toml", "talos-pxe-ebpf/src", "target/tools"] {
         println!("cargo:rerun-if-changed={}", workspace.join(input).display());
     }
 

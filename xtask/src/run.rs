@@ -114,6 +114,7 @@ pub fn main(run: Run) -> Result<()> {
 
 /// Becomes the daemon.
 fn serve(interface: &OsString, flags: &[OsString]) -> Result<()> {
+    setup::ensure(&[Group::Bpf])?;
     let mut command = Command::new(server::build()?);
     command.args(["serve", "--if"]).arg(interface).args(flags);
     Err(command.exec()).context("cannot start talos-pxe")

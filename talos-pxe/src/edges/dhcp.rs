@@ -170,9 +170,10 @@ impl Service {
     async fn on_arp(&mut self, frame: io::Result<&[u8]>) {
         let Responder::Server(server) = &mut self.responder else { return };
         let Some(arp) = frame.ok().and_then(|frame| Arp::parse(frame).ok()) else { return };
-        if let Some(step) = server.in_use(BootTime::now(), arp.sender_ip, arp.sender_mac) {
+        let in_use = server.in_use(BootTime::now(), arp.sender_ip, arp.sender_mac);
+        if let Some((machine, step)) = in_use {
             warn!(address = %arp.sender_ip, by = %arp.sender_mac, "address is in use: not leased");
-            self.take(step, arp.sender_mac).await;
+            self.take(step, machine).await;
         }
     }
 

@@ -79,11 +79,17 @@ impl Server {
     }
 
     /// Tells that `mac` uses `address`. If that address was about to be offered to another
-    /// machine, it rests, and that machine gets another one.
-    pub fn in_use(&mut self, now: BootTime, address: Ipv4Addr, mac: MacAddr) -> Option<Step> {
-        let (from, request) = self.probes.take_if(address, |owner| owner != mac)?;
+    /// machine, it rests; returned are that machine and the next thing to do for it.
+    pub fn in_use(
+        &mut self,
+        now: BootTime,
+        address: Ipv4Addr,
+        mac: MacAddr,
+    ) -> Option<(MacAddr, Step)> {
+        let (from, request) = self.probes.take_if(address, |machine| machine != mac)?;
         self.leases.quarantine(now, address);
-        Some(self.discover(now, from, request))
+        let machine = request.chaddr;
+        Some((machine, self.discover(now, from, request)))
     }
 
     /// When [`Server::expired_probes`] has something to return.

@@ -40,7 +40,7 @@ fn an_address_in_use_is_skipped() {
     // The client's own ARP is no conflict, nor is one about another address.
     assert_eq!(server.in_use(at(10), FIRST, ALICE), None);
     assert_eq!(server.in_use(at(10), SECOND, BOB), None);
-    assert_eq!(server.in_use(at(10), FIRST, BOB), Some(Step::Probe(SECOND)));
+    assert_eq!(server.in_use(at(10), FIRST, BOB), Some((ALICE, Step::Probe(SECOND))));
     let offers = server.expired_probes(at(260));
     assert_eq!(offers.iter().map(|o| o.message.yiaddr).collect::<Vec<_>>(), [SECOND]);
 }
