@@ -20,9 +20,12 @@ use crate::decisions::dhcp::server::{self, Server};
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
+use crate::edges::journal::Journal;
 use crate::edges::xdp::{self, Attachment, FastPath};
 use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
+use crate::state::store::{BootId, Held, Store};
+use crate::time::BootTime;
 
 /// Serves the network until `shutdown`, then puts the interface back as it was.
 ///
@@ -111,7 +114,6 @@ fn dhcp_service(network: &Network, serve: &Serve, origin: Origin) -> anyhow::Res
         Mode::Server => {
             let router = serve.gw.unwrap_or(own.addr());
             let pool = pool(own, router, serve.range).map_err(UsageError::new)?;
-            info!(addresses = pool.size(), "leasing");
             let settings = server::Settings {
                 subnet: own,
                 router,
@@ -119,7 +121,10 @@ fn dhcp_service(network: &Network, serve: &Serve, origin: Origin) -> anyhow::Res
                 lease_time: Duration::from_secs(serve.lease_time.into()),
                 loaders: loaders.clone(),
             };
-            dhcp::Responder::Server(Box::new(Server::new(settings, Leases::new(pool))))
+            let (store, held) = open_store(serve)?;
+            info!(addresses = pool.size(), held = held.len(), "leasing");
+            let server = Box::new(Server::new(settings, Leases::restore(pool, held)));
+            dhcp::Responder::Server { server, journal: Journal::start(store)? }
         }
     };
     let ports = serve.ports;
@@ -131,6 +136,13 @@ fn dhcp_service(network: &Network, serve: &Serve, origin: Origin) -> anyhow::Res
         ports.dhcp_port,
         ports.pxe_port,
     )
+}
+
+/// The durable state, and the leases in it.
+fn open_store(serve: &Serve) -> anyhow::Result<(Store, Vec<Held>)> {
+    let folder = serve.state.clone().unwrap_or_else(|| serve.root.join("state"));
+    let boot = BootId::current().context("cannot tell which boot this is")?;
+    Ok(Store::open(&folder, boot, BootTime::now())?)
 }
 
 /// Beside another DHCP server the network's IPv6 is someone else's business.

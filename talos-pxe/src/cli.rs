@@ -133,6 +133,10 @@ pub struct Serve {
           value_parser = clap::value_parser!(u32).range(30..))]
     pub lease_time: u32,
 
+    /// Folder for what must survive a restart, such as leases (default: `state` in the root).
+    #[arg(long, value_name = "DIR", env = "TALOS_PXE_STATE")]
+    pub state: Option<PathBuf>,
+
     /// IPv6 router advertisements without a prefix, which spare every iPXE boot 13 s of waiting.
     #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_RA")]
     pub ra: RaChoice,
