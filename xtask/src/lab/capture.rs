@@ -1,9 +1,10 @@
 //! A packet capture of all that passes the lab's switch.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
 use super::process::Process;
 use super::{BRIDGE, Lab};
@@ -39,4 +40,27 @@ impl Capture {
     pub fn stop(self) -> Result<()> {
         self.tcpdump.stop(Duration::from_secs(10)).map(drop)
     }
+}
+
+/// The Ethernet frames of a complete capture, in their order.
+///
+/// # Errors
+/// When `path` cannot be read, or is no capture of this machine's tcpdump: little endian, not
+/// pcapng.
+pub fn frames(path: &Path) -> Result<Vec<Vec<u8>>> {
+    let file = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let (header, mut rest) = file.split_first_chunk::<24>().context("no pcap header")?;
+    ensure!(header.starts_with(&0xa1b2_c3d4_u32.to_le_bytes()), "no little-endian pcap file");
+    let mut frames = Vec::new();
+    // Seconds, microseconds, octets that follow, octets on the wire.
+    while let Some((record, after)) = rest.split_first_chunk::<16>() {
+        let (words, _) = record.as_chunks::<4>();
+        let length = words.get(2).map_or(0, |word| u32::from_le_bytes(*word));
+        let (frame, after) =
+            after.split_at_checked(usize::try_from(length)?).context("a packet is cut short")?;
+        frames.push(frame.to_vec());
+        rest = after;
+    }
+    ensure!(rest.is_empty(), "the last packet is cut short");
+    Ok(frames)
 }
