@@ -112,7 +112,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its end; all that it wrote is then in the transcript.
     ///
     /// # Errors
     /// With its last lines, when it runs for longer than `timeout`.
@@ -127,7 +127,10 @@ impl Process {
                 drop(state);
                 thread::sleep(Duration::from_millis(1));
             }
-            if let Some(status) = self.ended()? {
+            // Also while it writes: what it started may keep its output open.
+            if let Some(status) = self.ended()?
+                && ended
+            {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
@@ -244,6 +247,13 @@ mod tests {
         let error = process.wait_for("three", SOON).unwrap_err().to_string();
         assert!(error.starts_with("the shell ended without \"three\""), "{error}");
         assert!(error.contains("\n  one") && error.contains("\n  two"), "{error}");
+    }
+
+    #[test]
+    fn all_that_it_wrote_is_there_at_its_end() {
+        let mut process = shell("seq 100000");
+        process.wait(SOON).unwrap();
+        assert!(process.text().ends_with("\n100000\n"));
     }
 
     #[test]

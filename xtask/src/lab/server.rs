@@ -39,6 +39,15 @@ pub fn build() -> Result<PathBuf> {
         .context("cargo built no talos-pxe")
 }
 
+/// Keeps the settings of the user's own environment from a daemon that `command` starts.
+pub fn without_settings(command: &mut Command) {
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"TALOS_PXE_") {
+            command.env_remove(variable);
+        }
+    }
+}
+
 impl Server {
     /// Starts the daemon `program` with `arguments` on `eth0` of `host` and waits until it serves.
     ///
@@ -50,11 +59,7 @@ impl Server {
         A: AsRef<OsStr>,
     {
         let mut command = host.command(program);
-        for (variable, _) in std::env::vars_os() {
-            if variable.as_encoded_bytes().starts_with(b"TALOS_PXE_") {
-                command.env_remove(variable);
-            }
-        }
+        without_settings(&mut command);
         command.args(["serve", "--if", "eth0"]).args(arguments);
         let mut process = Process::start("talos-pxe", command, None)?;
         process.wait_for("ready", READY)?;

@@ -44,7 +44,7 @@ pub const LAB: &[Package] = &[
     package("xz-utils", "xz", "unpacks compressed modules"),
 ];
 
-/// The clients that talos-pxe is tested with. None of them starts a service.
+/// The clients and tools that talos-pxe is tested with. None of them starts a service.
 pub const CLIENTS: &[Package] = &[
     package("udhcpc", "udhcpc", "busybox's DHCP client"),
     package("isc-dhcp-client", "dhclient", "ISC's DHCP client"),
@@ -53,6 +53,7 @@ pub const CLIENTS: &[Package] = &[
     package("atftp", "atftp", "a TFTP client that knows windowsize"),
     package("curl", "curl", "an HTTP client"),
     package("bind9-dnsutils", "dig", "a DNS client"),
+    package("libcap2-bin", "setcap", "gives the daemon its rights without root"),
 ];
 
 /// The LLVMs that a bpf-linker can be linked with.
