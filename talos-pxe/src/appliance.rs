@@ -21,9 +21,12 @@ use crate::decisions::dhcp::templates;
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
+use crate::edges::journal::Journal;
 use crate::edges::xdp::{self, Attachment, FastPath};
 use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
+use crate::state::store::{BootId, Held, Store};
+use crate::time::BootTime;
 
 /// Serves the network until `shutdown`, then puts the interface back as it was.
 ///
@@ -146,8 +149,10 @@ fn dhcp_service(
         Mode::Server => {
             let settings = server_settings(network, serve, &loaders);
             let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
-            info!(addresses = pool.size(), "leasing");
-            dhcp::Responder::Server(Box::new(Server::new(settings, Leases::new(pool))))
+            let (store, held) = open_store(serve)?;
+            info!(addresses = pool.size(), held = held.len(), "leasing");
+            let server = Box::new(Server::new(settings, Leases::restore(pool, held)));
+            dhcp::Responder::Server { server, journal: Journal::start(store)? }
         }
     };
     let ports = serve.ports;
@@ -159,6 +164,13 @@ fn dhcp_service(
         ports.dhcp_port,
         ports.pxe_port,
     )
+}
+
+/// The durable state, and the leases in it.
+fn open_store(serve: &Serve) -> anyhow::Result<(Store, Vec<Held>)> {
+    let folder = serve.state.clone().unwrap_or_else(|| serve.root.join("state"));
+    let boot = BootId::current().context("cannot tell which boot this is")?;
+    Ok(Store::open(&folder, boot, BootTime::now())?)
 }
 
 /// Beside another DHCP server the network's IPv6 is someone else's business.

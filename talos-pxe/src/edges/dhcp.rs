@@ -9,12 +9,14 @@ use socket2::{Domain, SockFilter, Socket, Type};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
+use super::journal::Journal;
 use super::packet::{Filter, PacketSocket};
 use super::port_error;
 use crate::decisions::boot::loader::Loaders;
 use crate::decisions::dhcp::server::{Server, Step};
 use crate::decisions::dhcp::{Ingress, Reply, Silence, proxy};
 use crate::decisions::interface::Interface;
+use crate::state::store::StoreError;
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 use crate::wire::dhcp::{Message, MessageType};
@@ -23,10 +25,49 @@ use crate::wire::frame::{Arp, MAX_FRAME, UdpFrame};
 /// Who answers on the DHCP port.
 #[derive(Debug)]
 pub enum Responder {
-    /// The DHCP server.
-    Server(Box<Server>),
+    /// The DHCP server, and where its leases are stored.
+    Server {
+        /// What decides.
+        server: Box<Server>,
+        /// Hands back the replies whose leases are stored.
+        journal: Journal<Option<Reply>>,
+    },
     /// The proxyDHCP server.
     Proxy,
+}
+
+impl Responder {
+    /// What else than a frame can happen: probes that end, and replies whose lease is stored.
+    fn waits(
+        &mut self,
+    ) -> (Option<BootTime>, impl Future<Output = Result<Option<Reply>, StoreError>>) {
+        let (deadline, journal) = match self {
+            Self::Server { server, journal } => (server.next_deadline(), Some(journal)),
+            Self::Proxy => (None, None),
+        };
+        let stored = async {
+            match journal {
+                Some(journal) => journal.stored().await,
+                None => std::future::pending().await,
+            }
+        };
+        (deadline, stored)
+    }
+
+    /// Returns the reply when nothing that it promises is still to be stored. Otherwise it comes
+    /// back from [`Responder::waits`]; so does every reply that is decided meanwhile, since it may
+    /// rest on the same lease.
+    fn unless_it_has_to_wait(&mut self, reply: Option<Reply>) -> Option<Reply> {
+        let Self::Server { server, journal } = self else { return reply };
+        let changes = server.take_changes();
+        if changes.is_empty() && journal.is_idle() {
+            return reply;
+        }
+        if reply.is_some() || !changes.is_empty() {
+            journal.store(changes, reply);
+        }
+        None
+    }
 }
 
 /// The DHCP service of one interface.
@@ -90,10 +131,7 @@ impl Service {
     pub async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (mut dhcp, mut pxe, mut arp) = ([0; MAX_FRAME], [0; MAX_FRAME], [0; MAX_FRAME]);
         loop {
-            let deadline = match &self.responder {
-                Responder::Server(server) => server.next_deadline(),
-                Responder::Proxy => None,
-            };
+            let (deadline, stored) = self.responder.waits();
             tokio::select! {
                 frame = self.dhcp.socket.receive(&mut dhcp) => {
                     if let Some((from, request)) = self.parse(frame) {
@@ -107,6 +145,7 @@ impl Service {
                 }
                 frame = self.arp.receive(&mut arp) => self.on_arp(frame).await,
                 () = until(deadline) => self.on_deadline().await,
+                reply = stored => self.on_stored(reply?).await,
                 () = shutdown.cancelled() => break,
             }
         }
@@ -149,7 +188,10 @@ impl Service {
     async fn on_dhcp(&mut self, from: Ingress, request: Message) {
         let mac = request.chaddr;
         match &mut self.responder {
-            Responder::Server(server) => {
+            Responder::Server { journal, .. } if journal.is_full() => {
+                self.stay_silent(Silence::Busy, mac);
+            }
+            Responder::Server { server, .. } => {
                 let step = server.answer(BootTime::now(), from, request);
                 self.take(step, mac).await;
             }
@@ -168,7 +210,7 @@ impl Service {
     }
 
     async fn on_arp(&mut self, frame: io::Result<&[u8]>) {
-        let Responder::Server(server) = &mut self.responder else { return };
+        let Responder::Server { server, .. } = &mut self.responder else { return };
         let Some(arp) = frame.ok().and_then(|frame| Arp::parse(frame).ok()) else { return };
         let in_use = server.in_use(BootTime::now(), arp.sender_ip, arp.sender_mac);
         if let Some((machine, step)) = in_use {
@@ -178,22 +220,35 @@ impl Service {
     }
 
     async fn on_deadline(&mut self) {
-        let Responder::Server(server) = &mut self.responder else { return };
+        let Responder::Server { server, .. } = &mut self.responder else { return };
         for offer in server.expired_probes(BootTime::now()) {
             self.send(offer, self.dhcp.number).await;
         }
     }
 
+    async fn on_stored(&mut self, reply: Option<Reply>) {
+        if let Some(reply) = reply {
+            self.send(reply, self.dhcp.number).await;
+        }
+    }
+
     async fn take(&mut self, step: Step, mac: MacAddr) {
-        match step {
-            Step::Reply(reply) => self.send(reply, self.dhcp.number).await,
-            Step::Silent(reason) => self.stay_silent(reason, mac),
+        let reply = match step {
+            Step::Reply(reply) => Some(reply),
+            Step::Silent(reason) => {
+                self.stay_silent(reason, mac);
+                None
+            }
             Step::Probe(address) => {
                 let probe = Arp::probe(self.interface.mac, address).encode();
                 if let Err(error) = self.arp.send(&probe).await {
                     warn!(%error, %address, "cannot ask if the address is in use");
                 }
+                None
             }
+        };
+        if let Some(reply) = self.responder.unless_it_has_to_wait(reply) {
+            self.send(reply, self.dhcp.number).await;
         }
     }
 
@@ -222,7 +277,10 @@ impl Service {
     fn stay_silent(&mut self, reason: Silence, mac: MacAddr) {
         self.counters.unanswered += 1;
         match reason {
-            Silence::PoolExhausted | Silence::OtherSubnet(_) | Silence::NoBootFile(_) => {
+            Silence::PoolExhausted
+            | Silence::OtherSubnet(_)
+            | Silence::NoBootFile(_)
+            | Silence::Declined(_) => {
                 warn!(machine = %mac, "no answer: {reason}");
             }
             _ => debug!(machine = %mac, "no answer: {reason}"),

@@ -3,6 +3,7 @@
 pub mod dhcp;
 pub mod dhcp_client;
 pub mod interface;
+pub mod journal;
 pub mod netlink;
 pub mod packet;
 pub mod ra;

@@ -2,4 +2,5 @@
 
 pub mod leases;
 pub mod machines;
+pub mod store;
 pub mod tokens;

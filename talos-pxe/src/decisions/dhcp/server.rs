@@ -14,6 +14,7 @@ use super::reply::{self, Service};
 use super::{Ingress, Reply, Silence};
 use crate::decisions::boot::loader::{Client, Loaders};
 use crate::state::leases::Leases;
+use crate::state::store::Change;
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 use crate::wire::dhcp::{Message, MessageType, Opcode, OptionCode};
@@ -149,6 +150,13 @@ impl Server {
     pub fn expired_probes(&mut self, now: BootTime) -> Vec<Reply> {
         let expired = self.probes.take_expired(now);
         expired.iter().filter_map(|(from, request)| self.offer(*from, request)).collect()
+    }
+
+    /// Takes the changes of leases that must be stored before a reply decided later is sent; see
+    /// [`Leases::take_changes`].
+    #[must_use]
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        self.leases.take_changes()
     }
 
     fn check(&self, request: &Message) -> Result<(), Silence> {

@@ -1,6 +1,8 @@
 //! Which machine holds which address, and until when.
 //!
-//! Every promise of an address goes through [`Leases`]: the place where leases become durable.
+//! Every promise of an address goes through [`Leases`], and no promise outlives what is stored:
+//! [`Leases::bind`] stores, ahead of need, a horizon until which the address is held for its
+//! machine. Within the horizon a lease can be extended without storing anything.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
@@ -8,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::store::{Change, Held};
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 
@@ -16,6 +19,11 @@ use crate::wire::MacAddr;
 pub const OFFER_HOLD: Duration = Duration::from_secs(60);
 /// How long an address rests after a machine declined it or another was found to use it.
 const QUARANTINE: Duration = Duration::from_secs(600);
+
+/// The horizon lies this many lease times ahead when it is moved, so that of a machine's renewals,
+/// two in a lease time, few have to be stored. The price: after its machine has gone silent, an
+/// address is held for up to this long.
+const HORIZON: u32 = 4;
 
 /// The addresses that may be leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +70,8 @@ struct Binding {
     mac: Option<MacAddr>,
     hold: Hold,
     until: BootTime,
+    /// The horizon: until when the store holds the address for the machine.
+    stored: BootTime,
 }
 
 /// An address chosen for a machine.
@@ -83,6 +93,8 @@ pub struct Leases {
     reclaim: BTreeSet<(Hold, BootTime, Ipv4Addr)>,
     /// Every address of the pool below this one has a binding or had one; `None` at the end.
     next_unused: Option<u32>,
+    /// What has to be stored before the next reply is sent.
+    changes: Vec<Change>,
 }
 
 impl Leases {
@@ -94,7 +106,28 @@ impl Leases {
             bindings: HashMap::new(),
             by_mac: HashMap::new(),
             reclaim: BTreeSet::new(),
+            changes: Vec::new(),
         }
+    }
+
+    /// The table with the leases that were stored. Those outside the pool are left alone: the
+    /// pool may have been another one, and may be so again.
+    pub fn restore(pool: Pool, stored: Vec<Held>) -> Self {
+        let mut leases = Self::new(pool);
+        for Held { mac, address, until } in stored {
+            if leases.pool.contains(address) {
+                let hold = Hold::Lease;
+                leases.set(address, Binding { mac: Some(mac), hold, until, stored: until });
+            }
+        }
+        leases
+    }
+
+    /// Takes what has changed. It must be stored before a reply that was decided after the change
+    /// is sent.
+    #[must_use]
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// The address that is held for a machine, also after its lease has ended.
@@ -122,30 +155,52 @@ impl Leases {
             .or_else(|| self.never_used())
             .or_else(|| self.longest_over(now))?;
         let until = now + OFFER_HOLD;
-        self.set(address, Binding { mac: Some(mac), hold: Hold::Offer, until });
+        let stored = BootTime::BOOT;
+        self.set(address, Binding { mac: Some(mac), hold: Hold::Offer, until, stored });
         Some(Candidate { address, unverified: true })
     }
 
-    /// Leases the address that is held for the machine.
+    /// Leases the address that is held for the machine, and moves the horizon when the lease does
+    /// not fit before it.
     pub fn bind(&mut self, now: BootTime, mac: MacAddr, lease_time: Duration) {
-        if let Some((address, binding)) = self.binding_of(mac) {
-            let until = now + lease_time;
-            self.set(address, Binding { hold: Hold::Lease, until, ..binding });
-        }
+        let Some((address, binding)) = self.binding_of(mac) else { return };
+        let until = match binding.stored {
+            stored if now + lease_time <= stored => stored,
+            _ => self.move_horizon(now, mac, address, lease_time),
+        };
+        self.set(address, Binding { hold: Hold::Lease, until, stored: until, ..binding });
     }
 
     /// Ends a machine's lease or offer. The address stays its own until another needs it.
     pub fn release(&mut self, now: BootTime, mac: MacAddr) {
-        if let Some((address, binding)) = self.binding_of(mac) {
-            self.set(address, Binding { until: binding.until.min(now), ..binding });
+        let Some((address, binding)) = self.binding_of(mac) else { return };
+        if binding.until <= now {
+            return;
         }
+        if binding.hold == Hold::Lease {
+            self.changes.push(Change::Hold(Held { mac, address, until: now }));
+        }
+        self.set(address, Binding { until: now, stored: binding.stored.min(now), ..binding });
+    }
+
+    fn move_horizon(
+        &mut self,
+        now: BootTime,
+        mac: MacAddr,
+        address: Ipv4Addr,
+        lease_time: Duration,
+    ) -> BootTime {
+        let until = now + lease_time * HORIZON;
+        self.changes.push(Change::Hold(Held { mac, address, until }));
+        until
     }
 
     /// Takes an address that someone unknown uses out of service for a while.
     pub fn quarantine(&mut self, now: BootTime, address: Ipv4Addr) {
         if self.pool.contains(address) {
             let until = now + QUARANTINE;
-            self.set(address, Binding { mac: None, hold: Hold::Quarantine, until });
+            let stored = BootTime::BOOT;
+            self.set(address, Binding { mac: None, hold: Hold::Quarantine, until, stored });
         }
     }
 
@@ -182,6 +237,9 @@ impl Leases {
             self.reclaim.remove(&(old.hold, old.until, address));
             if let Some(mac) = old.mac.filter(|mac| binding.mac != Some(*mac)) {
                 self.by_mac.remove(&mac);
+                if old.hold == Hold::Lease {
+                    self.changes.push(Change::Forget(mac));
+                }
             }
         }
         self.reclaim.insert((binding.hold, binding.until, address));
@@ -192,147 +250,4 @@ impl Leases {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const LEASE: Duration = Duration::from_secs(300);
-
-    fn at(seconds: u64) -> BootTime {
-        BootTime::BOOT + Duration::from_secs(seconds)
-    }
-
-    fn mac(n: u8) -> MacAddr {
-        MacAddr([2, 0, 0, 0, 0, n])
-    }
-
-    fn ip(n: u8) -> Ipv4Addr {
-        Ipv4Addr::new(10, 0, 0, n)
-    }
-
-    /// 10.0.0.2 to 10.0.0.5 without 10.0.0.3.
-    fn leases() -> Leases {
-        Leases::new(Pool::new(ip(2), ip(5), &[ip(3)]))
-    }
-
-    fn lease(leases: &mut Leases, now: BootTime, n: u8) -> Option<Ipv4Addr> {
-        let candidate = leases.choose(now, mac(n), None)?;
-        leases.bind(now, mac(n), LEASE);
-        Some(candidate.address)
-    }
-
-    #[test]
-    fn machines_keep_their_address_and_others_get_unused_ones_first() {
-        let mut leases = leases();
-        assert_eq!(lease(&mut leases, at(0), 1), Some(ip(2)));
-        // Long after the end of the lease, a new machine still gets a fresh address.
-        assert_eq!(lease(&mut leases, at(9000), 2), Some(ip(4)));
-        let again = leases.choose(at(9000), mac(1), Some(ip(5)));
-        assert_eq!(again, Some(Candidate { address: ip(2), unverified: false }));
-    }
-
-    #[test]
-    fn an_address_goes_to_another_machine_longest_expired_first() {
-        let mut leases = leases();
-        for (n, now) in [(1, 100), (2, 0), (3, 50)] {
-            lease(&mut leases, at(now), n);
-        }
-        assert_eq!(leases.choose(at(200), mac(4), None), None);
-        let candidate = leases.choose(at(1000), mac(4), None);
-        assert_eq!(candidate, Some(Candidate { address: ip(4), unverified: true }));
-        assert_eq!(leases.address_of(mac(2)), None);
-    }
-
-    #[test]
-    fn a_lapsed_offer_is_given_away_before_an_expired_lease() {
-        let mut leases = leases();
-        lease(&mut leases, at(0), 1);
-        lease(&mut leases, at(0), 2);
-        leases.choose(at(900), mac(3), None);
-        assert_eq!(leases.choose(at(990), mac(4), None).map(|c| c.address), Some(ip(5)));
-    }
-
-    #[test]
-    fn a_released_address_is_kept_for_its_machine() {
-        let mut leases = leases();
-        lease(&mut leases, at(0), 1);
-        leases.release(at(10), mac(1));
-        assert_eq!(leases.choose(at(20), mac(2), None).map(|c| c.address), Some(ip(4)));
-        assert_eq!(leases.choose(at(20), mac(1), None).map(|c| c.address), Some(ip(2)));
-    }
-
-    #[test]
-    fn a_quarantined_address_rests() {
-        let mut leases = leases();
-        lease(&mut leases, at(0), 1);
-        leases.quarantine(at(1), ip(2));
-        leases.quarantine(at(1), ip(3));
-        assert_eq!(leases.address_of(mac(1)), None);
-        for (n, address) in [(1, ip(4)), (2, ip(5))] {
-            assert_eq!(lease(&mut leases, at(2), n), Some(address));
-        }
-        assert_eq!(leases.choose(at(2), mac(3), None), None);
-        assert_eq!(leases.choose(at(5000), mac(3), None).map(|c| c.address), Some(ip(4)));
-    }
-
-    #[test]
-    fn a_wanted_address_is_given_if_it_is_free() {
-        let mut leases = leases();
-        assert_eq!(leases.choose(at(0), mac(1), Some(ip(5))).map(|c| c.address), Some(ip(5)));
-        for taken in [ip(5), ip(3), ip(9)] {
-            let candidate = leases.choose(at(0), mac(2), Some(taken));
-            assert_eq!(candidate.map(|c| c.address), Some(ip(2)));
-        }
-    }
-
-    #[test]
-    fn the_pool_may_end_at_the_last_address_there_is() {
-        let last = Ipv4Addr::BROADCAST;
-        let mut leases = Leases::new(Pool::new(last, last, &[]));
-        assert_eq!(leases.choose(at(0), mac(1), None).map(|c| c.address), Some(last));
-        assert_eq!(leases.choose(at(0), mac(2), None), None);
-    }
-
-    proptest! {
-        /// Whatever happens, no address is held for two machines at a time, and none outside
-        /// the pool is given.
-        #[test]
-        fn an_address_has_one_holder(
-            steps in prop::collection::vec((0u8..5, 0u8..8, 0u64..200, 0u8..9), 0..200),
-        ) {
-            let mut leases = leases();
-            let mut now = at(0);
-            let mut valid: HashMap<Ipv4Addr, (MacAddr, BootTime)> = HashMap::new();
-            for (action, n, wait, wanted) in steps {
-                now = now + Duration::from_secs(wait);
-                match action {
-                    0 | 1 => {
-                        let Some(candidate) = leases.choose(now, mac(n), Some(ip(wanted))) else {
-                            continue;
-                        };
-                        prop_assert!(leases.pool.contains(candidate.address));
-                        if let Some((holder, until)) = valid.get(&candidate.address) {
-                            prop_assert!(*holder == mac(n) || *until <= now);
-                        }
-                        if action == 1 {
-                            leases.bind(now, mac(n), LEASE);
-                            valid.insert(candidate.address, (mac(n), now + LEASE));
-                        }
-                    }
-                    2 => {
-                        leases.release(now, mac(n));
-                        valid.retain(|_, (holder, _)| *holder != mac(n));
-                    }
-                    3 => {
-                        leases.quarantine(now, ip(wanted));
-                        valid.remove(&ip(wanted));
-                    }
-                    _ => {}
-                }
-                prop_assert_eq!(leases.bindings.len(), leases.reclaim.len());
-                prop_assert!(leases.bindings.len() <= leases.pool.size());
-            }
-        }
-    }
-}
+mod tests;

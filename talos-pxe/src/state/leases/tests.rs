@@ -1,0 +1,192 @@
+//! Who holds which address, step by step.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LEASE: Duration = Duration::from_secs(300);
+
+fn at(seconds: u64) -> BootTime {
+    BootTime::BOOT + Duration::from_secs(seconds)
+}
+
+fn mac(n: u8) -> MacAddr {
+    MacAddr([2, 0, 0, 0, 0, n])
+}
+
+fn ip(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, n)
+}
+
+/// 10.0.0.2 to 10.0.0.5 without 10.0.0.3.
+fn leases() -> Leases {
+    Leases::new(Pool::new(ip(2), ip(5), &[ip(3)]))
+}
+
+fn lease(leases: &mut Leases, now: BootTime, n: u8) -> Option<Ipv4Addr> {
+    let candidate = leases.choose(now, mac(n), None)?;
+    leases.bind(now, mac(n), LEASE);
+    Some(candidate.address)
+}
+
+#[test]
+fn machines_keep_their_address_and_others_get_unused_ones_first() {
+    let mut leases = leases();
+    assert_eq!(lease(&mut leases, at(0), 1), Some(ip(2)));
+    // Long after the end of the lease, a new machine still gets a fresh address.
+    assert_eq!(lease(&mut leases, at(9000), 2), Some(ip(4)));
+    let again = leases.choose(at(9000), mac(1), Some(ip(5)));
+    assert_eq!(again, Some(Candidate { address: ip(2), unverified: false }));
+}
+
+#[test]
+fn an_address_goes_to_another_machine_longest_expired_first() {
+    let mut leases = leases();
+    for (n, now) in [(1, 100), (2, 0), (3, 50)] {
+        lease(&mut leases, at(now), n);
+    }
+    assert_eq!(leases.choose(at(1199), mac(4), None), None);
+    let candidate = leases.choose(at(1400), mac(4), None);
+    assert_eq!(candidate, Some(Candidate { address: ip(4), unverified: true }));
+    assert_eq!(leases.address_of(mac(2)), None);
+}
+
+#[test]
+fn a_lapsed_offer_is_given_away_before_an_expired_lease() {
+    let mut leases = leases();
+    lease(&mut leases, at(0), 1);
+    lease(&mut leases, at(0), 2);
+    leases.choose(at(1900), mac(3), None);
+    assert_eq!(leases.choose(at(1990), mac(4), None).map(|c| c.address), Some(ip(5)));
+}
+
+#[test]
+fn a_released_address_is_kept_for_its_machine() {
+    let mut leases = leases();
+    lease(&mut leases, at(0), 1);
+    leases.release(at(10), mac(1));
+    assert_eq!(leases.choose(at(20), mac(2), None).map(|c| c.address), Some(ip(4)));
+    assert_eq!(leases.choose(at(20), mac(1), None).map(|c| c.address), Some(ip(2)));
+}
+
+#[test]
+fn a_quarantined_address_rests() {
+    let mut leases = leases();
+    lease(&mut leases, at(0), 1);
+    leases.quarantine(at(1), ip(2));
+    leases.quarantine(at(1), ip(3));
+    assert_eq!(leases.address_of(mac(1)), None);
+    for (n, address) in [(1, ip(4)), (2, ip(5))] {
+        assert_eq!(lease(&mut leases, at(2), n), Some(address));
+    }
+    assert_eq!(leases.choose(at(2), mac(3), None), None);
+    assert_eq!(leases.choose(at(5000), mac(3), None).map(|c| c.address), Some(ip(4)));
+}
+
+#[test]
+fn a_lease_is_stored_before_it_is_promised_and_not_again_within_its_horizon() {
+    let hold = |n, until| Change::Hold(Held { mac: mac(n), address: ip(n + 1), until: at(until) });
+    let mut leases = leases();
+    leases.choose(at(0), mac(1), None);
+    assert_eq!(leases.take_changes(), [], "an offer promises nothing");
+    for (now, changes) in [(0, vec![hold(1, 1200)]), (150, vec![]), (900, vec![])] {
+        leases.bind(at(now), mac(1), LEASE);
+        assert_eq!(leases.take_changes(), changes, "at {now} s");
+    }
+    leases.bind(at(901), mac(1), LEASE);
+    assert_eq!(leases.take_changes(), [hold(1, 2101)]);
+    leases.release(at(902), mac(1));
+    assert_eq!(leases.take_changes(), [hold(1, 902)]);
+    leases.bind(at(903), mac(1), LEASE);
+    assert_eq!(leases.take_changes(), [hold(1, 2103)]);
+    leases.quarantine(at(904), ip(2));
+    assert_eq!(leases.take_changes(), [Change::Forget(mac(1))]);
+}
+
+#[test]
+fn stored_leases_are_held_again() {
+    let stored = [(1, ip(4), 500), (2, ip(9), 500)].map(|(n, address, until)| Held {
+        mac: mac(n),
+        address,
+        until: at(until),
+    });
+    let mut leases = Leases::restore(Pool::new(ip(2), ip(5), &[ip(3)]), stored.to_vec());
+    assert_eq!(leases.take_changes(), []);
+    assert_eq!((leases.address_of(mac(1)), leases.address_of(mac(2))), (Some(ip(4)), None));
+    for (n, address) in [(3, Some(ip(2))), (4, Some(ip(5))), (5, None)] {
+        assert_eq!(lease(&mut leases, at(499), n), address);
+    }
+    assert_eq!(lease(&mut leases, at(500), 5), Some(ip(4)));
+    assert!(leases.take_changes().contains(&Change::Forget(mac(1))));
+}
+
+#[test]
+fn a_wanted_address_is_given_if_it_is_free() {
+    let mut leases = leases();
+    assert_eq!(leases.choose(at(0), mac(1), Some(ip(5))).map(|c| c.address), Some(ip(5)));
+    for taken in [ip(5), ip(3), ip(9)] {
+        let candidate = leases.choose(at(0), mac(2), Some(taken));
+        assert_eq!(candidate.map(|c| c.address), Some(ip(2)));
+    }
+}
+
+#[test]
+fn the_pool_may_end_at_the_last_address_there_is() {
+    let last = Ipv4Addr::BROADCAST;
+    let mut leases = Leases::new(Pool::new(last, last, &[]));
+    assert_eq!(leases.choose(at(0), mac(1), None).map(|c| c.address), Some(last));
+    assert_eq!(leases.choose(at(0), mac(2), None), None);
+}
+
+proptest! {
+    /// Whatever happens: no address is held for two machines at a time, none outside the pool is
+    /// given, and what is stored reaches as far as every lease that was given.
+    #[test]
+    fn an_address_has_one_holder(
+        steps in prop::collection::vec((0u8..5, 0u8..8, 0u64..200, 0u8..9), 0..200),
+    ) {
+        let mut leases = leases();
+        let mut now = at(0);
+        let mut valid: HashMap<Ipv4Addr, (MacAddr, BootTime)> = HashMap::new();
+        let mut stored: HashMap<MacAddr, Held> = HashMap::new();
+        for (action, n, wait, wanted) in steps {
+            now = now + Duration::from_secs(wait);
+            match action {
+                0 | 1 => {
+                    let Some(candidate) = leases.choose(now, mac(n), Some(ip(wanted))) else {
+                        continue;
+                    };
+                    prop_assert!(leases.pool.contains(candidate.address));
+                    if let Some((holder, until)) = valid.get(&candidate.address) {
+                        prop_assert!(*holder == mac(n) || *until <= now);
+                    }
+                    if action == 1 {
+                        leases.bind(now, mac(n), LEASE);
+                        valid.insert(candidate.address, (mac(n), now + LEASE));
+                    }
+                }
+                2 => {
+                    leases.release(now, mac(n));
+                    valid.retain(|_, (holder, _)| *holder != mac(n));
+                }
+                3 => {
+                    leases.quarantine(now, ip(wanted));
+                    valid.remove(&ip(wanted));
+                }
+                _ => {}
+            }
+            for change in leases.take_changes() {
+                match change {
+                    Change::Hold(held) => drop(stored.insert(held.mac, held)),
+                    Change::Forget(mac) => drop(stored.remove(&mac)),
+                }
+            }
+            for (address, (mac, until)) in valid.iter().filter(|(_, (_, until))| *until > now) {
+                let held = stored.get(mac);
+                prop_assert!(held.is_some_and(|h| h.address == *address && h.until >= *until));
+            }
+            prop_assert_eq!(leases.bindings.len(), leases.reclaim.len());
+            prop_assert!(leases.bindings.len() <= leases.pool.size());
+        }
+    }
+}
