@@ -71,7 +71,7 @@ fn respond(ctx: *mut xdp_md) -> Result<Outcome, Outcome> {
             (answer, Promise { address: [0; 4], time: maps::now(scratch) })
         }
     };
-    let class = client::class(&options)?;
+    let class = client::class(&options, request.names_file)?;
     reply::send(ctx, config, &request, scratch, &options, answer, class, promise)
 }
 

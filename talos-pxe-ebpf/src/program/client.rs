@@ -14,9 +14,10 @@ const IPXE_STEPS: usize = 40;
 const SEARCHED: u64 = 64;
 const BOOT_FILE_NAME: u8 = 67;
 
-/// The class of the client that sent these options.
+/// The class of the client that sent these options; `names_file` when its `file` field is not
+/// empty.
 #[inline(always)]
-pub fn class(options: &Options) -> Result<Class, Outcome> {
+pub fn class(options: &Options, names_file: bool) -> Result<Class, Outcome> {
     if is_ipxe(options) {
         return ipxe(options);
     }
@@ -37,6 +38,7 @@ pub fn class(options: &Options) -> Result<Class, Outcome> {
         Some(architecture) => Ok(Class::bootp(architecture)),
         // A class may name the architecture between colons.
         None if contains(options, class, b':')? => Err(Outcome::UnusualClient),
+        None if names_file => Ok(Class::bootp(0)),
         None if contains(options, options.place(Slot::ParameterList), BOOT_FILE_NAME)? => {
             Ok(Class::bootp(0))
         }

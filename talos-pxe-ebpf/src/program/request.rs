@@ -38,6 +38,8 @@ pub struct Request {
     pub ciaddr: [u8; 4],
     pub giaddr: [u8; 4],
     pub chaddr: [u8; 6],
+    /// Whether the client names a file (RFC 2131 section 2, table 1).
+    pub names_file: bool,
 }
 
 /// The frame's fixed fields, as long as nothing has moved or resized it; none if it is shorter.
@@ -105,6 +107,7 @@ impl Request {
             ciaddr: frame.ciaddr,
             giaddr: frame.giaddr,
             chaddr: frame.chaddr,
+            names_file: frame.file[0][0] != 0,
         })
     }
 
