@@ -16,7 +16,7 @@ use crate::wire::MacAddr;
 
 /// How long an address waits for the REQUEST that takes an offer up. Boot ROMs collect offers
 /// for some seconds and ask again up to a minute later.
-const OFFER_HOLD: Duration = Duration::from_secs(60);
+pub const OFFER_HOLD: Duration = Duration::from_secs(60);
 /// How long an address rests after a machine declined it or another was found to use it.
 const QUARANTINE: Duration = Duration::from_secs(600);
 
