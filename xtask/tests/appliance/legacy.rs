@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use xtask::lab::Lab;
 use xtask::lab::qemu::Firmware;
 use xtask::lab::root::Role;
@@ -24,9 +24,8 @@ fn uboot_loads_the_boot_file_by_its_bootp_field() -> Result<()> {
     // It asks for an address, then loads what the answer's `file` field names.
     machine.type_text("dhcp\n")?;
     let log = |appliance: &mut Appliance| appliance.server.process().text();
-    let bound = machine.wait_for("DHCP client bound to address", SOON);
-    let bound = bound.with_context(|| log(&mut appliance))?;
-    ensure!(bound.text.contains("192.168.123."), "{}", bound.text);
+    let bound = machine.wait_for("DHCP client bound to address 192.168.123.", SOON);
+    bound.with_context(|| log(&mut appliance))?;
     machine.wait_for("Filename 'undionly.kpxe'", SOON)?;
     machine.wait_for("Bytes transferred", SOON).with_context(|| log(&mut appliance))?;
     // The sum of what it now has in memory, as it prints it.

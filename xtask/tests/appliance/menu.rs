@@ -1,4 +1,5 @@
-//! Groups and profiles in the shape of the Go version's, and the keys of its menu.
+//! Groups and profiles in the shape of those that the original talos-pxe has, with the keys of its
+//! menu.
 
 use std::fs;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 //! what it lacks.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,7 +16,7 @@ use crate::SOON;
 use crate::refusals::Refusal;
 
 /// Nobody's user and group.
-const NOBODY: &str = "65534";
+const NOBODY: u32 = 65534;
 
 #[test]
 #[ignore = "lab: cargo xtask test"]
@@ -28,7 +28,11 @@ fn serves_with_capabilities_instead_of_root() -> Result<()> {
     let host = lab.host("talos-pxe")?;
     let mut command = as_nobody(&host, &program);
     server::without_settings(&mut command);
+    let state = lab.dir().join("state");
+    fs::create_dir(&state)?;
+    chown(&state, Some(NOBODY), Some(NOBODY))?;
     command.args(["--if", "eth0", "--mode", "server", "--root"]).arg(&root);
+    command.arg("--state").arg(&state);
     let mut daemon = host.start(command)?;
     daemon.wait_for("ready", SOON)?;
 
@@ -72,6 +76,7 @@ fn files_for_nobody(lab: &Lab) -> Result<(PathBuf, PathBuf)> {
 fn as_nobody(host: &Host, program: &Path) -> Command {
     let mut command = host.command("unshare");
     command.args(["--pid", "--fork", "--kill-child", "sh", "-c", "\"$@\" & wait $!", "sh"]);
-    command.args(["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"]).arg(program);
+    command.args(["setpriv", &format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}")]);
+    command.arg("--clear-groups").arg(program);
     command
 }
