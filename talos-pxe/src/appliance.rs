@@ -21,7 +21,6 @@ use crate::decisions::dhcp::templates;
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
-use crate::edges::journal::Journal;
 use crate::edges::xdp::{self, Attachment, FastPath};
 use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
@@ -66,7 +65,7 @@ async fn serve_on(
     let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
-    let dhcp = dhcp_service(network, serve, loaders)?;
+    let dhcp = dhcp_service(network, serve, loaders, fast_path)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
 
@@ -86,9 +85,6 @@ async fn serve_on(
     while let Some(ended) = services.join_next().await {
         outcome = outcome.and(ended.context("a service panicked").flatten());
         shutdown.cancel();
-    }
-    if let Some(fast_path) = fast_path {
-        info!(counters = ?fast_path.maps.counters()?, "XDP program detached");
     }
     outcome
 }
@@ -142,6 +138,7 @@ fn dhcp_service(
     network: &Network,
     serve: &Serve,
     loaders: Loaders,
+    mut fast_path: Option<FastPath>,
 ) -> anyhow::Result<dhcp::Service> {
     let own = network.uplink.address;
     let responder = match network.uplink.mode {
@@ -151,8 +148,9 @@ fn dhcp_service(
             let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
             let (store, held) = open_store(serve)?;
             info!(addresses = pool.size(), held = held.len(), "leasing");
-            let server = Box::new(Server::new(settings, Leases::restore(pool, held)));
-            dhcp::Responder::Server { server, journal: Journal::start(store)? }
+            let server = Server::new(settings, Leases::restore(pool, held));
+            let leasing = dhcp::Leasing::start(server, store, fast_path.as_mut())?;
+            dhcp::Responder::Server(Box::new(leasing))
         }
     };
     let ports = serve.ports;
@@ -161,6 +159,7 @@ fn dhcp_service(
         own,
         loaders,
         responder,
+        fast_path,
         ports.dhcp_port,
         ports.pxe_port,
     )

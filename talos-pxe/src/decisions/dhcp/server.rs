@@ -14,7 +14,7 @@ use super::reply::{self, Service};
 use super::{Ingress, Reply, Silence};
 use crate::decisions::boot::loader::{Client, Loaders};
 use crate::state::leases::Leases;
-use crate::state::store::Change;
+use crate::state::store::{Change, Held};
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 use crate::wire::dhcp::{Message, MessageType, Opcode, OptionCode};
@@ -157,6 +157,22 @@ impl Server {
     #[must_use]
     pub fn take_changes(&mut self) -> Vec<Change> {
         self.leases.take_changes()
+    }
+
+    /// Tells that the XDP program has leased the machine its address again, which it does within
+    /// what is stored.
+    pub fn leased_again(&mut self, now: BootTime, mac: MacAddr) {
+        self.leases.extend(now, mac, self.settings.lease_time);
+    }
+
+    /// Whether this is still what is stored of the machine, or about to be.
+    pub fn holds(&self, held: &Held) -> bool {
+        self.leases.holds(held)
+    }
+
+    /// The leases that are stored and have not ended.
+    pub fn held(&self, now: BootTime) -> impl Iterator<Item = Held> {
+        self.leases.held(now)
     }
 
     fn check(&self, request: &Message) -> Result<(), Silence> {

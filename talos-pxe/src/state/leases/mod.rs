@@ -181,6 +181,13 @@ impl Leases {
         }
     }
 
+    /// Whether this is the latest that was to be stored of the machine.
+    pub fn holds(&self, held: &Held) -> bool {
+        self.binding_of(held.mac).is_some_and(|(address, binding)| {
+            address == held.address && binding.stored == held.until
+        })
+    }
+
     /// What is stored of the leases that have not ended.
     pub fn held(&self, now: BootTime) -> impl Iterator<Item = Held> {
         self.by_mac.iter().filter_map(move |(mac, address)| {

@@ -1,82 +1,42 @@
 //! The DHCP and boot server ports: frames in, decisions, frames out.
 
+mod responder;
+
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
 use socket2::{Domain, SockFilter, Socket, Type};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
-use super::journal::Journal;
+pub use responder::{Leasing, Responder};
+
 use super::packet::{Filter, PacketSocket};
 use super::port_error;
+use super::xdp::FastPath;
 use crate::decisions::boot::loader::Loaders;
-use crate::decisions::dhcp::server::{Server, Step};
+use crate::decisions::dhcp::server::Step;
 use crate::decisions::dhcp::{Ingress, Reply, Silence, proxy};
 use crate::decisions::interface::Interface;
-use crate::state::store::StoreError;
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 use crate::wire::dhcp::{Message, MessageType};
 use crate::wire::frame::{Arp, MAX_FRAME, UdpFrame};
 
-/// Who answers on the DHCP port.
-#[derive(Debug)]
-pub enum Responder {
-    /// The DHCP server, and where its leases are stored.
-    Server {
-        /// What decides.
-        server: Box<Server>,
-        /// Hands back the replies whose leases are stored.
-        journal: Journal<Option<Reply>>,
-    },
-    /// The proxyDHCP server.
-    Proxy,
-}
-
-impl Responder {
-    /// What else than a frame can happen: probes that end, and replies whose lease is stored.
-    fn waits(
-        &mut self,
-    ) -> (Option<BootTime>, impl Future<Output = Result<Option<Reply>, StoreError>>) {
-        let (deadline, journal) = match self {
-            Self::Server { server, journal } => (server.next_deadline(), Some(journal)),
-            Self::Proxy => (None, None),
-        };
-        let stored = async {
-            match journal {
-                Some(journal) => journal.stored().await,
-                None => std::future::pending().await,
-            }
-        };
-        (deadline, stored)
-    }
-
-    /// Returns the reply when nothing that it promises is still to be stored. Otherwise it comes
-    /// back from [`Responder::waits`]; so does every reply that is decided meanwhile, since it may
-    /// rest on the same lease.
-    fn unless_it_has_to_wait(&mut self, reply: Option<Reply>) -> Option<Reply> {
-        let Self::Server { server, journal } = self else { return reply };
-        let changes = server.take_changes();
-        if changes.is_empty() && journal.is_idle() {
-            return reply;
-        }
-        if reply.is_some() || !changes.is_empty() {
-            journal.store(changes, reply);
-        }
-        None
-    }
-}
+/// How often the XDP program's events are taken, which wakes nobody for them.
+const HEAR: Duration = Duration::from_millis(20);
 
 /// The DHCP service of one interface.
-#[derive(Debug)]
 pub struct Service {
     interface: Interface,
     own: Ipv4Net,
     loaders: Loaders,
     responder: Responder,
+    fast_path: Option<FastPath>,
     dhcp: Port,
     pxe: Port,
     arp: PacketSocket,
@@ -112,6 +72,7 @@ impl Service {
         own: Ipv4Net,
         loaders: Loaders,
         responder: Responder,
+        fast_path: Option<FastPath>,
         dhcp_port: u16,
         pxe_port: u16,
     ) -> anyhow::Result<Self> {
@@ -123,6 +84,7 @@ impl Service {
             own,
             loaders,
             responder,
+            fast_path,
             counters: Counters::default(),
         })
     }
@@ -130,8 +92,10 @@ impl Service {
     /// Answers until `shutdown`.
     pub async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let (mut dhcp, mut pxe, mut arp) = ([0; MAX_FRAME], [0; MAX_FRAME], [0; MAX_FRAME]);
+        let mut hear = interval(HEAR);
+        hear.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let (deadline, stored) = self.responder.waits();
+            let deadline = self.responder.next_deadline();
             tokio::select! {
                 frame = self.dhcp.socket.receive(&mut dhcp) => {
                     if let Some((from, request)) = self.parse(frame) {
@@ -145,11 +109,17 @@ impl Service {
                 }
                 frame = self.arp.receive(&mut arp) => self.on_arp(frame).await,
                 () = until(deadline) => self.on_deadline().await,
-                reply = stored => self.on_stored(reply?).await,
+                reply = self.responder.stored(self.fast_path.as_mut()) => {
+                    self.send_some(reply?).await;
+                }
+                _ = hear.tick(), if self.fast_path.is_some() => self.hear(),
                 () = shutdown.cancelled() => break,
             }
         }
         info!(counters = ?self.counters, "DHCP stopped");
+        if let Some(fast_path) = self.fast_path {
+            info!(counters = ?fast_path.maps.counters()?, "XDP program detached");
+        }
         Ok(())
     }
 
@@ -188,11 +158,11 @@ impl Service {
     async fn on_dhcp(&mut self, from: Ingress, request: Message) {
         let mac = request.chaddr;
         match &mut self.responder {
-            Responder::Server { journal, .. } if journal.is_full() => {
+            Responder::Server(leasing) if leasing.is_busy() => {
                 self.stay_silent(Silence::Busy, mac);
             }
-            Responder::Server { server, .. } => {
-                let step = server.answer(BootTime::now(), from, request);
+            Responder::Server(leasing) => {
+                let step = leasing.server.answer(BootTime::now(), from, request);
                 self.take(step, mac).await;
             }
             Responder::Proxy => match proxy::answer(from, &request, &self.loaders) {
@@ -210,9 +180,9 @@ impl Service {
     }
 
     async fn on_arp(&mut self, frame: io::Result<&[u8]>) {
-        let Responder::Server { server, .. } = &mut self.responder else { return };
+        let Responder::Server(leasing) = &mut self.responder else { return };
         let Some(arp) = frame.ok().and_then(|frame| Arp::parse(frame).ok()) else { return };
-        let in_use = server.in_use(BootTime::now(), arp.sender_ip, arp.sender_mac);
+        let in_use = leasing.server.in_use(BootTime::now(), arp.sender_ip, arp.sender_mac);
         if let Some((machine, step)) = in_use {
             warn!(address = %arp.sender_ip, by = %arp.sender_mac, "address is in use: not leased");
             self.take(step, machine).await;
@@ -220,15 +190,17 @@ impl Service {
     }
 
     async fn on_deadline(&mut self) {
-        let Responder::Server { server, .. } = &mut self.responder else { return };
-        for offer in server.expired_probes(BootTime::now()) {
+        let Responder::Server(leasing) = &mut self.responder else { return };
+        for offer in leasing.server.expired_probes(BootTime::now()) {
             self.send(offer, self.dhcp.number).await;
         }
     }
 
-    async fn on_stored(&mut self, reply: Option<Reply>) {
-        if let Some(reply) = reply {
-            self.send(reply, self.dhcp.number).await;
+    fn hear(&mut self) {
+        if let (Responder::Server(leasing), Some(fast_path)) =
+            (&mut self.responder, &mut self.fast_path)
+        {
+            leasing.hear(fast_path);
         }
     }
 
@@ -247,7 +219,15 @@ impl Service {
                 None
             }
         };
-        if let Some(reply) = self.responder.unless_it_has_to_wait(reply) {
+        let reply = match &mut self.responder {
+            Responder::Server(leasing) => leasing.keep(reply, self.fast_path.as_mut()),
+            Responder::Proxy => reply,
+        };
+        self.send_some(reply).await;
+    }
+
+    async fn send_some(&mut self, reply: Option<Reply>) {
+        if let Some(reply) = reply {
             self.send(reply, self.dhcp.number).await;
         }
     }

@@ -1,0 +1,158 @@
+//! Who answers on the DHCP port, and how answers stay in step with what is stored and with what
+//! the XDP program knows.
+//!
+//! Two rules keep leases safe. What is revoked is taken from the program before it is stored; what
+//! is granted is stored before the program, or a client, is told of it.
+
+use talos_pxe_ebpf::maps::Answer;
+use tracing::{debug, warn};
+
+use crate::decisions::dhcp::Reply;
+use crate::decisions::dhcp::server::Server;
+use crate::edges::journal::Journal;
+use crate::edges::xdp::{FastPath, InsertError};
+use crate::state::store::{Change, Held, Store, StoreError};
+use crate::time::BootTime;
+use crate::wire::MacAddr;
+
+/// The most events that are taken from the XDP program at a time.
+const EVENTS: usize = 16_384;
+
+/// Who answers on the DHCP port.
+pub enum Responder {
+    /// The DHCP server.
+    Server(Box<Leasing>),
+    /// The proxyDHCP server.
+    Proxy,
+}
+
+impl Responder {
+    pub(super) fn next_deadline(&self) -> Option<BootTime> {
+        match self {
+            Self::Server(leasing) => leasing.server.next_deadline(),
+            Self::Proxy => None,
+        }
+    }
+
+    pub(super) async fn stored(
+        &mut self,
+        fast_path: Option<&mut FastPath>,
+    ) -> Result<Option<Reply>, StoreError> {
+        match self {
+            Self::Server(leasing) => leasing.stored(fast_path).await,
+            Self::Proxy => std::future::pending().await,
+        }
+    }
+}
+
+/// The DHCP server, and where its leases are kept.
+pub struct Leasing {
+    /// What decides.
+    pub(super) server: Server,
+    journal: Journal<Stored>,
+    /// Whether somebody was told that the XDP program's map is full.
+    full: bool,
+}
+
+/// What may happen once changes are stored.
+struct Stored {
+    granted: Vec<Held>,
+    reply: Option<Reply>,
+}
+
+impl Leasing {
+    /// A server whose leases are in `store`. The XDP program learns of those that are held.
+    ///
+    /// # Errors
+    /// When the journal cannot be started.
+    pub fn start(
+        server: Server,
+        store: Store,
+        fast_path: Option<&mut FastPath>,
+    ) -> anyhow::Result<Self> {
+        let mut leasing = Self { server, journal: Journal::start(store)?, full: false };
+        let held: Vec<_> = leasing.server.held(BootTime::now()).collect();
+        leasing.grant(&held, fast_path);
+        Ok(leasing)
+    }
+
+    /// Whether so much waits to be stored that requests have to be turned away.
+    pub(super) fn is_busy(&self) -> bool {
+        self.journal.is_full()
+    }
+
+    /// Takes the changes of the last decision, and returns its reply when nothing that it promises
+    /// is still to be stored. Otherwise the reply comes back from [`Leasing::stored`]; so does
+    /// every reply that is decided meanwhile, since it may rest on the same lease.
+    pub(super) fn keep(
+        &mut self,
+        reply: Option<Reply>,
+        fast_path: Option<&mut FastPath>,
+    ) -> Option<Reply> {
+        let changes = self.server.take_changes();
+        if changes.is_empty() && self.journal.is_idle() {
+            return reply;
+        }
+        if changes.is_empty() && reply.is_none() {
+            return None;
+        }
+        let now = BootTime::now();
+        if let Some(fast_path) = fast_path {
+            changes.iter().filter_map(|change| change.revoked(now)).for_each(|mac| {
+                revoke(fast_path, mac);
+            });
+        }
+        let granted = changes.iter().filter_map(|change: &Change| change.granted(now)).collect();
+        self.journal.store(changes, Stored { granted, reply });
+        None
+    }
+
+    /// Waits for changes to be stored, tells the XDP program of them, and returns the reply that
+    /// waited for them. Cancel safe.
+    ///
+    /// # Errors
+    /// When the disk is full or fails.
+    pub(super) async fn stored(
+        &mut self,
+        fast_path: Option<&mut FastPath>,
+    ) -> Result<Option<Reply>, StoreError> {
+        let Stored { granted, reply } = self.journal.stored().await?;
+        self.grant(&granted, fast_path);
+        Ok(reply)
+    }
+
+    /// Hears what the XDP program has answered, and moves horizons ahead of need.
+    pub(super) fn hear(&mut self, fast_path: &mut FastPath) {
+        let now = BootTime::now();
+        for sent in fast_path.maps.events(EVENTS) {
+            debug!(machine = %sent.mac, address = ?sent.address, answer = ?sent.answer, "answered by XDP");
+            if sent.answer == Answer::Ack {
+                self.server.leased_again(now, sent.mac);
+            }
+        }
+        let _nothing_to_send = self.keep(None, Some(fast_path));
+    }
+
+    fn grant(&mut self, granted: &[Held], fast_path: Option<&mut FastPath>) {
+        let Some(fast_path) = fast_path else { return };
+        // A later change may have taken back what was to be granted when this one was stored.
+        for Held { mac, address, until } in granted.iter().filter(|held| self.server.holds(held)) {
+            match fast_path.maps.insert(*mac, *address, *until) {
+                Ok(()) => {}
+                // These machines are answered by the daemon.
+                Err(error @ InsertError::Full(_)) if !self.full => {
+                    warn!("{error}");
+                    self.full = true;
+                }
+                Err(InsertError::Full(_)) => {}
+                Err(error) => warn!(machine = %mac, "{error}"),
+            }
+        }
+    }
+}
+
+fn revoke(fast_path: &mut FastPath, mac: MacAddr) {
+    if let Err(error) = fast_path.maps.remove(mac) {
+        warn!(machine = %mac, %error, "cannot make the XDP program forget a machine");
+    }
+}
