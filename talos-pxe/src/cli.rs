@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
 use crate::decisions::dhcp::pool::AddressRange;
+use crate::decisions::interface::{ModeChoice, Settings};
 
 /// Boots every PXE-capable machine on the network into Talos Linux.
 #[derive(Debug, Parser)]
@@ -56,17 +57,6 @@ impl UsageError {
     pub fn new(cause: impl std::fmt::Display) -> Self {
         Self(cause.to_string())
     }
-}
-
-/// The DHCP mode asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ModeChoice {
-    /// Ask the network for a DHCP server, then choose.
-    Auto,
-    /// Be the DHCP server.
-    Server,
-    /// Be a proxyDHCP server beside the network's DHCP server.
-    Proxy,
 }
 
 /// Whether to advertise ourselves as an IPv6 router without a prefix.
@@ -178,6 +168,17 @@ pub struct Serve {
     /// Log more: -v for each decision, -vv for each frame. RUST_LOG overrides it.
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+impl From<&Serve> for Settings {
+    fn from(flags: &Serve) -> Self {
+        Self {
+            interface: flags.interface.clone(),
+            mode: flags.mode,
+            address: flags.addr,
+            skip_ifup: flags.skip_ifup,
+        }
+    }
 }
 
 /// The ports of each service.

@@ -10,8 +10,9 @@ use anyhow::{Context, bail};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::decisions::boot::asset::{AssetPath, HEAD, looks_secret};
+use crate::decisions::boot::asset::{HEAD, is_named_secret, looks_secret};
 use crate::decisions::boot::catalog::{Catalog, JsonFile, default_groups, default_profiles};
+use crate::wire::AssetPath;
 
 /// Reads the groups and profiles below `root`. A folder that is missing or without a JSON file
 /// stands for those that we ship.
@@ -128,13 +129,13 @@ impl OpenFile {
     pub fn is_secret(&self, configs: &[AssetPath]) -> io::Result<bool> {
         let named_so = match self.real.strip_prefix(&self.folder) {
             Ok(inside) => match inside.to_str().and_then(AssetPath::from_plain) {
-                Some(path) => path.is_secret() || configs.contains(&path),
+                Some(path) => is_named_secret(&path) || configs.contains(&path),
                 // A link to a hidden or oddly named file: not for everyone.
                 None => true,
             },
             Err(_) => {
                 let name = self.real.file_name().and_then(|name| name.to_str());
-                name.and_then(AssetPath::from_plain).is_none_or(|name| name.is_secret())
+                name.and_then(AssetPath::from_plain).is_none_or(|name| is_named_secret(&name))
             }
         };
         let mut head = vec![0; HEAD];

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::folder::OpenFile;
-use crate::decisions::boot::asset::AssetPath;
+use crate::decisions::boot::asset::is_named_secret;
 use crate::decisions::tftp::{SCRIPT, Wanted, wanted};
+use crate::wire::AssetPath;
 
 /// The largest block that we grant, in bytes. iPXE asks for this much; a whole packet then leaves
 /// room for tunnels, and some firmware breaks on blocks of more than about 1450.
@@ -86,7 +87,7 @@ impl BootFiles {
 /// Reads a file that TFTP may serve.
 fn read(folder: &Path, path: &AssetPath) -> io::Result<Arc<[u8]>> {
     let opened = OpenFile::linked(folder, path)?;
-    if path.is_secret() || opened.is_secret(&[])? {
+    if is_named_secret(path) || opened.is_secret(&[])? {
         return Err(io::Error::other("it looks like a machine config or a credential"));
     }
     if opened.metadata.len() > MAX_FILE {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
-use crate::decisions::boot::asset::AssetPath;
 use crate::time::BootTime;
+use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
 /// 128 random bits, written as 32 hexadecimal digits. Whoever knows it may read a config, so it

@@ -2,9 +2,11 @@
 //!
 //! Panic contract: parsing takes any bytes and returns an error or a value, it never panics.
 
+mod asset_path;
 pub mod dhcp;
 pub mod frame;
 pub mod icmp6;
 mod mac;
 
+pub use asset_path::AssetPath;
 pub use mac::{InvalidMac, MacAddr};

@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use rtnetlink::MulticastGroup;
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
-use talos_pxe::cli::ModeChoice;
+use talos_pxe::decisions::interface::ModeChoice;
 use talos_pxe::decisions::interface::{ChooseError, Link, Mode, Settings};
 use talos_pxe::edges::interface;
 use talos_pxe::edges::netlink::{Events, Netlink};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rtnetlink::MulticastGroup;
 use socket2::{Domain, Protocol, Socket, Type};
-use talos_pxe::cli::ModeChoice;
+use talos_pxe::decisions::interface::ModeChoice;
 use talos_pxe::decisions::interface::Settings;
 use talos_pxe::edges::netlink::{Events, Netlink};
 use talos_pxe::edges::{interface, ra};

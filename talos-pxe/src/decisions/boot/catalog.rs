@@ -10,9 +10,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::asset::AssetPath;
 use super::labels::{self, Labels};
 use super::origin::Origin;
+use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
 /// Groups and profiles that belong together: every group's profile exists.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::asset::AssetPath;
+use crate::wire::AssetPath;
 
 /// iPXE's name for the server that its DHCP lease points at. Beside another DHCP server that is
 /// not us, so we put our own address in its place.

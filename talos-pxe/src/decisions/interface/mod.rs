@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::Ipv4Net;
 
 pub use choice::{ChooseError, choose};
-pub use plan::{Answer, Plan, PlanError, Settings, answered, plan, unanswered};
+pub use plan::{Answer, ModeChoice, Plan, PlanError, Settings, answered, plan, unanswered};
 
 use crate::wire::MacAddr;
 

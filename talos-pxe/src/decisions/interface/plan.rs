@@ -2,14 +2,25 @@
 
 use std::net::Ipv4Addr;
 
+use clap::ValueEnum;
 use ipnet::Ipv4Net;
 
 use super::{Link, Mode, Uplink};
-use crate::cli::{ModeChoice, Serve};
 use crate::decisions::dhcp::client::Lease;
 
 /// Our own address where nothing else says one: 192.168.123.1/24.
 const DEFAULT_ADDRESS: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 123, 1), 24);
+
+/// The DHCP mode asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModeChoice {
+    /// Ask the network for a DHCP server, then choose.
+    Auto,
+    /// Be the DHCP server.
+    Server,
+    /// Be a proxyDHCP server beside the network's DHCP server.
+    Proxy,
+}
 
 /// What the command line says about the interface.
 #[derive(Clone, Debug)]
@@ -22,17 +33,6 @@ pub struct Settings {
     pub address: Option<Ipv4Net>,
     /// Use the interface as it is and change nothing on it.
     pub skip_ifup: bool,
-}
-
-impl From<&Serve> for Settings {
-    fn from(flags: &Serve) -> Self {
-        Self {
-            interface: flags.interface.clone(),
-            mode: flags.mode,
-            address: flags.addr,
-            skip_ifup: flags.skip_ifup,
-        }
-    }
 }
 
 /// How to get to our address and mode.

@@ -12,7 +12,8 @@ use tracing::{info, warn};
 
 use super::folder::OpenFile;
 use super::{Refusal, Site, file};
-use crate::decisions::boot::asset::AssetPath;
+use crate::decisions::boot::asset::is_named_secret;
+use crate::wire::AssetPath;
 
 /// A file of the assets folder.
 pub(super) async fn get(
@@ -38,7 +39,7 @@ pub(super) async fn get(
 async fn open(site: Arc<Site>, path: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {
     let secret = || io::Error::other("machine configs and credentials are not for everyone");
     let open = move || {
-        if path.is_secret() || site.configs.contains(&path) {
+        if is_named_secret(&path) || site.configs.contains(&path) {
             return Err(secret());
         }
         let opened = OpenFile::beneath(&site.assets, &path)?;

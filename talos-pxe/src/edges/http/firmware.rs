@@ -11,7 +11,8 @@ use tracing::{info, warn};
 
 use super::folder::OpenFile;
 use super::{Refusal, Site, file};
-use crate::decisions::boot::asset::AssetPath;
+use crate::decisions::boot::asset::is_named_secret;
+use crate::wire::AssetPath;
 
 /// A file of the firmware folder, which has no folders inside.
 pub(super) async fn get(
@@ -37,7 +38,7 @@ pub(super) async fn get(
 async fn open(site: Arc<Site>, name: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {
     let open = move || {
         let opened = OpenFile::linked(&site.firmware, &name)?;
-        if name.is_secret() || opened.is_secret(&site.configs)? {
+        if is_named_secret(&name) || opened.is_secret(&site.configs)? {
             return Err(io::Error::other("this is no boot file"));
         }
         Ok(opened)

@@ -22,11 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::folder;
-use crate::decisions::boot::asset::AssetPath;
 use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::origin::Origin;
 use crate::state::machines::Machines;
 use crate::state::tokens::Tokens;
+use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
 /// Everything that the boot network can ask us for by HTTP.

@@ -10,12 +10,12 @@ use tracing::{error, info, warn};
 
 use super::{Refusal, Site, folder, name};
 use crate::decisions::boot::answer::{Answer, answer};
-use crate::decisions::boot::asset::AssetPath;
 use crate::decisions::boot::catalog::Profile;
 use crate::decisions::boot::labels::Labels;
 use crate::decisions::boot::script;
 use crate::state::tokens::{Grant, Token};
 use crate::time::BootTime;
+use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
 /// The entry script.
