@@ -5,10 +5,12 @@
 
 #![allow(clippy::print_stdout, reason = "the output of a command goes to the terminal")]
 
+mod bench;
 mod console;
 pub mod exec;
 pub mod interrupt;
 pub mod lab;
+pub mod load;
 pub mod progress;
 mod run;
 mod screenshot;
@@ -30,6 +32,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Bench),
     Run(run::Run),
     Screenshot(screenshot::Screenshot),
     Setup(setup::Setup),
@@ -41,6 +44,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = interrupt::catch().and_then(|()| match cli.command {
+        Command::Bench(bench) => bench::main(&bench),
         Command::Run(run) => run::main(run),
         Command::Screenshot(screenshot) => screenshot::main(screenshot),
         Command::Setup(setup) => setup::main(&setup),

@@ -85,8 +85,31 @@ impl Lab {
             netns.path()
         ))?;
         let host = Host { name: name.to_owned(), mac, netns };
+        take_from_xdp(self.command("ethtool"), name)?;
         exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
         Ok(host)
+    }
+
+    /// Two new hosts with a cable of their own between them: no switch.
+    ///
+    /// # Errors
+    /// As [`Lab::new`], and without ethtool.
+    pub fn cable(&self, names: [&str; 2]) -> Result<[Host; 2]> {
+        let [left, right] = names.map(|name| {
+            let mac = format!("02:00:00:00:00:{:02x}", next(&self.hosts));
+            Ok::<Host, anyhow::Error>(Host { name: name.to_owned(), mac, netns: Netns::new()? })
+        });
+        let (left, right) = (left?, right?);
+        let mut add = left.command("ip");
+        add.args(["link", "add", "eth0", "address", left.mac(), "type", "veth"]);
+        add.args(["peer", "name", "eth0", "address", right.mac(), "netns", &right.netns.path()]);
+        exec::output(&mut add)?;
+        for host in [&left, &right] {
+            exec::output(host.command("ip").args(["link", "set", "eth0", "addrgenmode", "none"]))?;
+            take_from_xdp(host.command("ethtool"), "eth0")?;
+            exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
+        }
+        Ok([left, right])
     }
 
     /// A new tap device on the switch.
@@ -161,6 +184,14 @@ impl Host {
         exec::output(self.command("ip").args(["addr", "add", address, "dev", "eth0"]))?;
         Ok(())
     }
+}
+
+/// Makes one end of a cable take the frames that an XDP program transmits at the other end. The
+/// kernel drops them unless this end polls for frames: for a program of its own, or for receive
+/// offload, which costs less.
+fn take_from_xdp(mut ethtool: Command, interface: &str) -> Result<()> {
+    exec::output(ethtool.args(["-K", interface, "gro", "on"]))?;
+    Ok(())
 }
 
 /// Counts from 1.

@@ -26,9 +26,21 @@ pub struct Server {
 /// # Errors
 /// When it does not compile; the compiler's words are on the terminal.
 pub fn build() -> Result<PathBuf> {
+    build_with(&[])
+}
+
+/// As [`build`], optimised: what users run.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_release() -> Result<PathBuf> {
+    build_with(&["--release"])
+}
+
+fn build_with(options: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--package", "talos-pxe", "--bin", "talos-pxe"]);
+    command.args(["build", "--package", "talos-pxe", "--bin", "talos-pxe"]).args(options);
     command.arg("--message-format=json-render-diagnostics").current_dir(repository());
     let messages =
         exec::output_with_errors_shown(&mut command).context("cannot build talos-pxe")?;
