@@ -70,7 +70,12 @@ pub struct Outcome {
 impl Outcome {
     /// Whether every request was sent in time and got its right answer.
     pub fn is_clean(&self, load: &Load) -> bool {
-        self.answered == self.sent && self.wrong == 0 && self.in_time(load)
+        self.is_lossless() && self.in_time(load)
+    }
+
+    /// Whether every request got its right answer.
+    pub fn is_lossless(&self) -> bool {
+        self.answered == self.sent && self.wrong == 0
     }
 
     /// Whether the generator kept up with the rate.

@@ -2,25 +2,29 @@
 //! speed as its manual says.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use serde_json::json;
 
+use super::report::Way;
 use crate::exec;
 use crate::lab::process::Process;
 use crate::lab::server::Server;
 use crate::lab::{Host, Lab};
+use crate::load::fleet::Machine;
 use crate::load::frame::{Client, Mac, Relay, Sender, Target};
 use crate::load::packets::Packets;
 
-/// The server's address and network.
-const ADDRESS: [u8; 4] = [10, 77, 0, 1];
+/// The server's address.
+pub const ADDRESS: [u8; 4] = [10, 77, 0, 1];
+/// Its address and network.
 const NETWORK: &str = "10.77.0.1/16";
 /// The relay agent.
-const RELAY: Relay =
-    Relay { address: std::net::Ipv4Addr::new(10, 77, 0, 2), mac: [2, 0, 0, 0, 1, 2] };
+const RELAY: Relay = Relay { address: Ipv4Addr::new(10, 77, 0, 2), mac: [2, 0, 0, 0, 1, 2] };
 /// The host at the other end, which fetches files.
 const CLIENT: &str = "10.77.0.3/16";
 /// What is leased: 61,000 addresses, for longer than a run takes.
@@ -29,7 +33,7 @@ const LEASE_TIME: u32 = 7200;
 const SOON: Duration = Duration::from_secs(20);
 
 /// A server to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// talos-pxe with its XDP program in the driver.
     FastPath,
@@ -42,8 +46,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::FastPath, Kind::Userspace, Kind::Kea, Kind::Dnsmasq];
+    /// All of them: Kea first, for the others are asked at the rate that it can do.
+    pub const ALL: [Kind; 4] = [Kind::Kea, Kind::FastPath, Kind::Userspace, Kind::Dnsmasq];
 
     /// Its name in the tables.
     pub fn name(self) -> &'static str {
@@ -73,17 +77,41 @@ impl Kind {
 
 /// A running server, and the other end of its cable.
 #[derive(Debug)]
-pub struct Bench {
-    /// The server's process.
+pub struct Bed {
+    /// The server.
+    pub kind: Kind,
+    /// Its process.
     pub process: Running,
-    /// The server's host.
+    /// Its host.
     pub host: Host,
     /// The other end, where the load comes from.
-    pub client: Host,
-    /// Its packets.
+    pub far: Host,
+    /// The packets there.
     pub packets: Packets,
-    /// A machine's way to the server; its Ethernet address is still to be set.
-    pub sender: Sender,
+    target: Target,
+}
+
+impl Bed {
+    /// A machine whose requests take this way; its Ethernet address is still to be set.
+    pub fn sender(&self, way: Way) -> Sender {
+        let relay = (way == Way::Relayed).then_some(RELAY);
+        Sender { mac: [0; 6], client: Client::Pxe, relay, target: self.target }
+    }
+
+    /// Makes the server's host know the machines' Ethernet addresses, as if they had answered
+    /// ARP. Only a server that sends through the kernel's IP stack needs it.
+    ///
+    /// # Errors
+    /// When iproute2 refuses one.
+    pub fn introduce(&self, machines: &[Machine]) -> Result<()> {
+        match self.kind {
+            Kind::Dnsmasq => neighbours(
+                &self.host,
+                machines.iter().map(|machine| (machine.mac, machine.address)),
+            ),
+            Kind::FastPath | Kind::Userspace | Kind::Kea => Ok(()),
+        }
+    }
 }
 
 /// What runs.
@@ -112,16 +140,10 @@ impl Running {
 ///
 /// # Errors
 /// When it does not start.
-pub fn start(
-    lab: &Lab,
-    kind: Kind,
-    daemon: &Path,
-    root: &Path,
-    (client_kind, relayed): (Client, bool),
-) -> Result<Bench> {
-    let [host, client] = lab.cable(["server", "client"])?;
+pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path) -> Result<Bed> {
+    let [host, far] = lab.cable(["server", "client"])?;
     host.add_address(NETWORK)?;
-    client.add_address(CLIENT)?;
+    far.add_address(CLIENT)?;
     let state = tempfile::tempdir_in(lab.dir())?.keep();
     let process = match kind {
         Kind::FastPath => Running::Ours(ours(&host, daemon, root, &state, "native")?),
@@ -129,12 +151,10 @@ pub fn start(
         Kind::Kea => Running::Peer(kea(&host, &state)?),
         Kind::Dnsmasq => Running::Peer(dnsmasq(&host, &state)?),
     };
-    neighbour(&host, RELAY)?;
+    neighbours(&host, [(RELAY.mac, RELAY.address)])?;
     let target = Target { address: ADDRESS.into(), mac: parse_mac(host.mac())? };
-    let relay = relayed.then_some(RELAY);
-    let sender = Sender { mac: [0; 6], client: client_kind, relay, target };
-    let packets = Packets::open(&client)?;
-    Ok(Bench { process, host, client, packets, sender })
+    let packets = Packets::open(&far)?;
+    Ok(Bed { kind, process, host, far, packets, target })
 }
 
 fn ours(host: &Host, daemon: &Path, root: &Path, state: &Path, xdp: &str) -> Result<Server> {
@@ -229,31 +249,19 @@ fn dnsmasq(host: &Host, state: &Path) -> Result<Process> {
     Ok(process)
 }
 
-/// Makes the server know the relay agent's Ethernet address, which nobody answers ARP for.
-fn neighbour(host: &Host, relay: Relay) -> Result<()> {
-    let Relay { address, mac } = relay;
-    neighbours(host, [(mac, address)])
-}
-
-/// Makes the server know the Ethernet addresses of machines, which nobody answers ARP for.
-///
-/// # Errors
-/// When iproute2 refuses one.
-pub fn neighbours(
-    host: &Host,
-    all: impl IntoIterator<Item = (Mac, std::net::Ipv4Addr)>,
-) -> Result<()> {
+/// Makes a host know Ethernet addresses that nobody there answers ARP for.
+fn neighbours(host: &Host, all: impl IntoIterator<Item = (Mac, Ipv4Addr)>) -> Result<()> {
     let lines: String = all
         .into_iter()
         .map(|([a, b, c, d, e, f], address)| {
-            format!("neigh replace {address} lladdr {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} dev eth0\n")
+            let mac = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+            format!("neigh replace {address} lladdr {mac} dev eth0\n")
         })
         .collect();
-    let file: PathBuf = tempfile::NamedTempFile::new()?.into_temp_path().keep()?;
+    let file = tempfile::NamedTempFile::new()?;
     fs::write(&file, lines)?;
-    let done = exec::output(host.command("ip").arg("-batch").arg(&file));
-    let _ = fs::remove_file(&file);
-    done.map(drop)
+    exec::output(host.command("ip").arg("-batch").arg(file.path()))?;
+    Ok(())
 }
 
 fn parse_mac(text: &str) -> Result<Mac> {

@@ -88,8 +88,16 @@ impl Binding<'_> {
     }
 }
 
+/// Makes the machines' requests anew, for another way to the server.
+pub fn address(machines: &mut [Machine], like: Sender) {
+    for machine in machines {
+        let sender = Sender { mac: machine.mac, ..like };
+        machine.discover = sender.ask(Ask::Discover);
+        machine.renew = sender.ask(Ask::Renew(machine.address));
+    }
+}
+
 /// Gets an address for each of `count` machines, of which at most `window` ask at a time.
-/// `progress` hears how many have one.
 ///
 /// # Errors
 /// When the server refuses one, or gives no further machine an address for ten seconds.
@@ -98,7 +106,6 @@ pub fn bind(
     like: Sender,
     count: u32,
     window: usize,
-    mut progress: impl FnMut(usize),
 ) -> Result<Vec<Machine>> {
     // Not the identifiers of the load that follows.
     let xid = 0x8000_0000;
@@ -124,7 +131,6 @@ pub fn bind(
             Some(Some(reply)) => {
                 if let Some(machine) = binding.take(reply)? {
                     machines.push(machine);
-                    progress(machines.len());
                     last = Instant::now();
                 }
             }

@@ -46,7 +46,6 @@ pub const LAB: &[Package] = &[
     package("u-boot-qemu", "/usr/lib/u-boot/qemu-x86/u-boot.rom", "an independent boot client"),
     package("dnsmasq-base", "dnsmasq", "the DHCP server of networks that have one"),
     package("iproute2", "ip", "network namespaces, bridges and cables"),
-    package("ethtool", "ethtool", "lets XDP programs transmit on the lab's cables"),
     package("tcpdump", "tcpdump", "captures of the lab's network"),
     package(
         "busybox-static",
@@ -75,7 +74,6 @@ pub const BENCH: &[Package] = &[
     server("nginx", "nginx", "nginx", "an HTTP server"),
     package("dnsmasq-base", "dnsmasq", "a small DHCP server"),
     package("iproute2", "ip", "network namespaces and cables"),
-    package("ethtool", "ethtool", "lets XDP programs transmit on the lab's cables"),
 ];
 
 /// The LLVMs that a bpf-linker can be linked with.
