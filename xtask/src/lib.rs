@@ -16,6 +16,7 @@ mod run;
 mod screenshot;
 pub mod setup;
 mod test;
+pub mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ enum Command {
     Screenshot(screenshot::Screenshot),
     Setup(setup::Setup),
     Test(test::Test),
+    Torture(torture::Torture),
 }
 
 /// Parses the command line and runs the subcommand. Exits with 0 when it did its work, 1 when it
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Screenshot(screenshot) => screenshot::main(screenshot),
         Command::Setup(setup) => setup::main(&setup),
         Command::Test(test) => test::main(&test),
+        Command::Torture(torture) => torture::main(&torture),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::json;
 
@@ -152,7 +152,7 @@ pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path) -> Result<Bed> {
         Kind::Dnsmasq => Running::Peer(dnsmasq(&host, &state)?),
     };
     neighbours(&host, [(RELAY.mac, RELAY.address)])?;
-    let target = Target { address: ADDRESS.into(), mac: parse_mac(host.mac())? };
+    let target = Target { address: ADDRESS.into(), mac: host.mac_bytes()? };
     let packets = Packets::open(&far)?;
     Ok(Bed { kind, process, host, far, packets, target })
 }
@@ -262,10 +262,4 @@ fn neighbours(host: &Host, all: impl IntoIterator<Item = (Mac, Ipv4Addr)>) -> Re
     fs::write(&file, lines)?;
     exec::output(host.command("ip").arg("-batch").arg(file.path()))?;
     Ok(())
-}
-
-fn parse_mac(text: &str) -> Result<Mac> {
-    let bytes: Result<Vec<u8>, _> =
-        text.split(':').map(|byte| u8::from_str_radix(byte, 16)).collect();
-    bytes.ok().and_then(|bytes| bytes.try_into().ok()).context("not a MAC address")
 }

@@ -162,6 +162,16 @@ impl Host {
         &self.mac
     }
 
+    /// The same, as bytes.
+    ///
+    /// # Errors
+    /// Never: it is one.
+    pub fn mac_bytes(&self) -> Result<[u8; 6]> {
+        let bytes = self.mac.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
+        bytes.try_into().ok().with_context(|| format!("{} is no MAC address", self.mac))
+    }
+
     /// Its namespace.
     pub fn netns(&self) -> &Netns {
         &self.netns

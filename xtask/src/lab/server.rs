@@ -61,6 +61,20 @@ impl Server {
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
     {
+        let mut server = Server::launch(program, host, arguments)?;
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// As [`Server::start`], without waiting.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn launch<I, A>(program: &Path, host: &Host, arguments: I) -> Result<Server>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
         let mut command = host.command(program);
         for (variable, _) in std::env::vars_os() {
             if variable.as_encoded_bytes().starts_with(b"TALOS_PXE_") {
@@ -68,9 +82,15 @@ impl Server {
             }
         }
         command.args(["serve", "--if", "eth0"]).args(arguments);
-        let mut process = Process::start("talos-pxe", command, None)?;
-        process.wait_for("ready", READY)?;
-        Ok(Server { process })
+        Ok(Server { process: Process::start("talos-pxe", command, None)? })
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    /// With its last lines, when it ends or is not ready in time.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        self.process.wait_for("ready", READY).map(drop)
     }
 
     /// The running daemon, with what it logged.
