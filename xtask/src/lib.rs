@@ -5,15 +5,18 @@
 
 #![allow(clippy::print_stdout, reason = "the output of a command goes to the terminal")]
 
+mod bench;
 mod console;
 pub mod exec;
 pub mod interrupt;
 pub mod lab;
+pub mod load;
 pub mod progress;
 mod run;
 mod screenshot;
 pub mod setup;
 mod test;
+pub mod torture;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,10 +33,12 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Bench(bench::Bench),
     Run(run::Run),
     Screenshot(screenshot::Screenshot),
     Setup(setup::Setup),
     Test(test::Test),
+    Torture(torture::Torture),
 }
 
 /// Parses the command line and runs the subcommand. Exits with 0 when it did its work, 1 when it
@@ -41,10 +46,12 @@ enum Command {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = interrupt::catch().and_then(|()| match cli.command {
+        Command::Bench(bench) => bench::main(&bench),
         Command::Run(run) => run::main(run),
         Command::Screenshot(screenshot) => screenshot::main(screenshot),
         Command::Setup(setup) => setup::main(&setup),
         Command::Test(test) => test::main(&test),
+        Command::Torture(torture) => torture::main(&torture),
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,

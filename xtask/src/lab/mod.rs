@@ -10,6 +10,7 @@ pub mod capture;
 pub mod dnsmasq;
 pub mod guest;
 pub mod netns;
+pub mod pass;
 pub mod process;
 pub mod qemu;
 pub mod qmp;
@@ -17,7 +18,7 @@ pub mod root;
 pub mod server;
 pub mod transcript;
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -27,6 +28,7 @@ use tempfile::TempDir;
 
 use crate::exec;
 use netns::Netns;
+use pass::Pass;
 use process::Process;
 
 /// The switch that all hosts and machines of a lab are on.
@@ -49,6 +51,8 @@ pub struct Host {
     name: String,
     mac: String,
     netns: Netns,
+    /// Lets XDP programs on `eth0` transmit.
+    far_end: Option<Pass>,
 }
 
 impl Lab {
@@ -84,9 +88,34 @@ impl Lab {
              link set {name} master {BRIDGE} up",
             netns.path()
         ))?;
-        let host = Host { name: name.to_owned(), mac, netns };
+        let port = Pass::attach(&self.netns, &CString::new(name)?)?;
+        let host = Host { name: name.to_owned(), mac, netns, far_end: Some(port) };
         exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
         Ok(host)
+    }
+
+    /// Two new hosts with a cable of their own between them: no switch. XDP programs can transmit
+    /// on the first one's end.
+    ///
+    /// # Errors
+    /// Without root or iproute2.
+    pub fn cable(&self, names: [&str; 2]) -> Result<[Host; 2]> {
+        let [near, far] = names.map(|name| {
+            let mac = format!("02:00:00:00:00:{:02x}", next(&self.hosts));
+            let netns = Netns::new()?;
+            Ok::<Host, anyhow::Error>(Host { name: name.to_owned(), mac, netns, far_end: None })
+        });
+        let (mut near, far) = (near?, far?);
+        let mut add = near.command("ip");
+        add.args(["link", "add", "eth0", "address", near.mac(), "type", "veth"]);
+        add.args(["peer", "name", "eth0", "address", far.mac(), "netns", &far.netns.path()]);
+        exec::output(&mut add)?;
+        near.far_end = Some(Pass::attach(&far.netns, c"eth0")?);
+        for host in [&near, &far] {
+            exec::output(host.command("ip").args(["link", "set", "eth0", "addrgenmode", "none"]))?;
+            exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
+        }
+        Ok([near, far])
     }
 
     /// A new tap device on the switch.
@@ -131,6 +160,16 @@ impl Host {
     /// The MAC address of its `eth0`.
     pub fn mac(&self) -> &str {
         &self.mac
+    }
+
+    /// The same, as bytes.
+    ///
+    /// # Errors
+    /// Never: it is one.
+    pub fn mac_bytes(&self) -> Result<[u8; 6]> {
+        let bytes = self.mac.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
+        bytes.try_into().ok().with_context(|| format!("{} is no MAC address", self.mac))
     }
 
     /// Its namespace.

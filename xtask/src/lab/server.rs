@@ -26,9 +26,21 @@ pub struct Server {
 /// # Errors
 /// When it does not compile; the compiler's words are on the terminal.
 pub fn build() -> Result<PathBuf> {
+    build_with(&[])
+}
+
+/// As [`build`], optimised: what users run.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_release() -> Result<PathBuf> {
+    build_with(&["--release"])
+}
+
+fn build_with(options: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--package", "talos-pxe", "--bin", "talos-pxe"]);
+    command.args(["build", "--package", "talos-pxe", "--bin", "talos-pxe"]).args(options);
     command.arg("--message-format=json-render-diagnostics").current_dir(repository());
     let messages =
         exec::output_with_errors_shown(&mut command).context("cannot build talos-pxe")?;
@@ -58,12 +70,32 @@ impl Server {
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
     {
+        let mut server = Server::launch(program, host, arguments)?;
+        server.wait_until_ready()?;
+        Ok(server)
+    }
+
+    /// As [`Server::start`], without waiting.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn launch<I, A>(program: &Path, host: &Host, arguments: I) -> Result<Server>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
         let mut command = host.command(program);
         without_settings(&mut command);
         command.args(["serve", "--if", "eth0"]).args(arguments);
-        let mut process = Process::start("talos-pxe", command, None)?;
-        process.wait_for("ready", READY)?;
-        Ok(Server { process })
+        Ok(Server { process: Process::start("talos-pxe", command, None)? })
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    /// With its last lines, when it ends or is not ready in time.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        self.process.wait_for("ready", READY).map(drop)
     }
 
     /// The running daemon, with what it logged.

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 
+use super::services::{self, NoServices};
 use super::{program, run};
 
 /// A package of Debian and Ubuntu.
@@ -16,11 +17,23 @@ pub struct Package {
     pub proof: &'static str,
     /// What we use it for.
     pub why: &'static str,
+    /// The service that it brings, and that must not start.
+    pub service: Option<&'static str>,
 }
 
 /// A row of a table of packages.
 pub const fn package(name: &'static str, proof: &'static str, why: &'static str) -> Package {
-    Package { name, proof, why }
+    Package { name, proof, why, service: None }
+}
+
+/// As [`package`], for one that brings a service.
+const fn server(
+    name: &'static str,
+    proof: &'static str,
+    service: &'static str,
+    why: &'static str,
+) -> Package {
+    Package { name, proof, why, service: Some(service) }
 }
 
 /// What network-boots virtual machines.
@@ -54,6 +67,14 @@ pub const CLIENTS: &[Package] = &[
     package("curl", "curl", "an HTTP client"),
     package("bind9-dnsutils", "dig", "a DNS client"),
     package("libcap2-bin", "setcap", "gives the daemon its rights without root"),
+];
+
+/// What talos-pxe is compared with, and the network to do it on.
+pub const BENCH: &[Package] = &[
+    server("kea-dhcp4-server", "kea-dhcp4", "kea-dhcp4-server", "ISC's DHCP server"),
+    server("nginx", "nginx", "nginx", "an HTTP server"),
+    package("dnsmasq-base", "dnsmasq", "a small DHCP server"),
+    package("iproute2", "ip", "network namespaces and cables"),
 ];
 
 /// The LLVMs that a bpf-linker can be linked with.
@@ -106,11 +127,15 @@ pub fn install<'a>(packages: impl Iterator<Item = &'a Package>) -> Result<()> {
         command
     };
     run(apt_get().arg("update"))?;
+    let _no_services = NoServices::begin()?;
     // What is installed stays: a package that conflicts with it is for the user to judge.
     run(apt_get()
         .args(["install", "--yes", "--no-install-recommends", "--no-remove"])
         .args(names))?;
     for package in packages {
+        if let Some(service) = package.service {
+            services::disable(service)?;
+        }
         ensure!(
             package.installed(),
             "package {} is installed but brought no {}; is PATH complete?",

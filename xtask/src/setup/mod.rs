@@ -3,6 +3,7 @@
 mod apt;
 mod bpf;
 mod coverage;
+mod services;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -43,6 +44,8 @@ pub enum Group {
     Lab,
     /// The clients that talos-pxe is tested with.
     Clients,
+    /// What talos-pxe is compared with.
+    Bench,
 }
 
 impl Group {
@@ -51,6 +54,7 @@ impl Group {
             Self::Bpf => &[],
             Self::Lab => apt::LAB,
             Self::Clients => apt::CLIENTS,
+            Self::Bench => apt::BENCH,
         }
     }
 }

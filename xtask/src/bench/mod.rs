@@ -1,0 +1,64 @@
+//! `cargo xtask bench`: how fast talos-pxe is, beside other servers.
+
+mod dhcp;
+mod generator;
+mod http;
+mod report;
+mod search;
+mod servers;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+/// Measures talos-pxe beside other servers, on private networks. Needs root.
+#[derive(Debug, Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Dhcp(Dhcp),
+}
+
+/// DHCP: replies a second without loss, and the time to answer, also while files are sent.
+///
+/// Thousands of machines at one end of a cable ask a server at the other end: talos-pxe with its
+/// XDP program and without, Kea, and dnsmasq. Every reply is checked. Figures are worth something
+/// only when nothing else runs on the machine: the table says the load average.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench dhcp --quick              About a minute.
+  cargo xtask bench dhcp --json dhcp.json     All of it, and the figures in a file.
+  cargo xtask bench dhcp --only kea           One server.")]
+struct Dhcp {
+    /// Only what tells most, and shorter.
+    #[arg(long)]
+    quick: bool,
+
+    /// Write all figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Only this server.
+    #[arg(long, value_enum)]
+    only: Option<servers::Kind>,
+
+    /// How many machines ask; dnsmasq, which is slow with many, gets at most 500.
+    #[arg(long, value_name = "N", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u32).range(64..=60_000))]
+    machines: u32,
+}
+
+/// Does it.
+///
+/// # Errors
+/// When a server does not start or answers wrongly.
+pub fn main(bench: &Bench) -> Result<()> {
+    match &bench.what {
+        What::Dhcp(dhcp) => dhcp::main(dhcp),
+    }
+}

@@ -1,0 +1,59 @@
+//! The highest rate at which a server loses nothing.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::generator::{Kind, Load, Outcome};
+
+/// No rate above this is tried.
+const CEILING: u32 = 4_000_000;
+
+/// A rate without loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Highest {
+    /// Replies a second.
+    pub rate: f64,
+    /// Whether it was the generator that could not do more: nothing was lost, but requests were
+    /// late.
+    pub generator_bound: bool,
+}
+
+/// Doubles the rate from `first` until `run` loses something, then looks between, to a twentieth.
+/// A loss counts when it happens twice: something else on the machine may have caused one.
+///
+/// # Errors
+/// Those of `run`.
+pub fn highest(
+    kind: Kind,
+    time: Duration,
+    first: u32,
+    mut run: impl FnMut(Load) -> Result<Outcome>,
+) -> Result<Highest> {
+    let mut best = Highest { rate: 0.0, generator_bound: false };
+    let (mut rate, mut too_high) = (first, None);
+    loop {
+        let load = Load { kind, rate, time };
+        let mut outcome = run(load)?;
+        if !outcome.is_clean(&load) {
+            outcome = run(load)?;
+        }
+        let achieved = outcome.sent as f64 / outcome.seconds.max(time.as_secs_f64());
+        if outcome.is_lossless() && achieved > best.rate {
+            best = Highest { rate: achieved, generator_bound: !outcome.in_time(&load) };
+        }
+        if !outcome.is_clean(&load) {
+            too_high = Some(rate);
+        }
+        rate = match too_high {
+            None if rate >= CEILING => return Ok(best),
+            None => rate.saturating_mul(2),
+            Some(_) if best.rate == 0.0 => rate / 2,
+            Some(high) => ((best.rate + f64::from(high)) / 2.0) as u32,
+        };
+        let step = too_high.map_or(f64::INFINITY, |high| f64::from(high) - best.rate);
+        if rate == 0 || step < best.rate / 10.0 || best.generator_bound {
+            return Ok(best);
+        }
+    }
+}

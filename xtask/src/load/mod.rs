@@ -1,0 +1,9 @@
+//! DHCP clients by the thousand, on one cable: whole frames, built and checked without the
+//! daemon's code, so that a fault of that code cannot hide itself.
+
+pub mod cpu;
+pub mod fleet;
+pub mod frame;
+pub mod packets;
+pub mod reply;
+pub mod sum;

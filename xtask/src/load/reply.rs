@@ -1,0 +1,128 @@
+//! What a machine reads in a server's reply.
+
+use std::net::Ipv4Addr;
+
+use super::frame::Mac;
+use super::sum;
+
+/// Message types (RFC 2132 section 9.6).
+pub const OFFER: u8 = 2;
+/// See [`OFFER`].
+pub const ACK: u8 = 5;
+/// See [`OFFER`].
+pub const NAK: u8 = 6;
+
+/// Ethernet, IPv4 without options, and UDP.
+const HEADERS: usize = 42;
+const OPTIONS: usize = HEADERS + 240;
+
+/// A DHCP reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// Transaction identifier.
+    pub xid: u32,
+    /// The machine that it is for.
+    pub mac: Mac,
+    /// Message type.
+    pub kind: u8,
+    /// The address given.
+    pub address: Ipv4Addr,
+    /// The server's identifier.
+    pub server: Ipv4Addr,
+    /// Seconds.
+    pub lease_time: u32,
+}
+
+impl Reply {
+    /// Reads a frame; none when it is no whole DHCP reply.
+    pub fn parse(frame: &[u8]) -> Option<Reply> {
+        let field = |at: usize| frame.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+        let from_server = frame.get(34..36)? == [0, 67];
+        if frame.get(12..15)? != [8, 0, 0x45] || !from_server || *frame.get(HEADERS)? != 2 {
+            return None;
+        }
+        let mut reply = Reply {
+            xid: field(HEADERS + 4)?,
+            mac: frame.get(HEADERS + 28..HEADERS + 34)?.try_into().ok()?,
+            kind: 0,
+            address: field(HEADERS + 16)?.into(),
+            server: Ipv4Addr::UNSPECIFIED,
+            lease_time: 0,
+        };
+        let mut rest = frame.get(OPTIONS..)?;
+        loop {
+            match rest {
+                [0, tail @ ..] => rest = tail,
+                [255, ..] => return (reply.kind != 0).then_some(reply),
+                [code, length, tail @ ..] => {
+                    let (value, tail) = tail.split_at_checked(usize::from(*length))?;
+                    match (*code, value) {
+                        (53, [kind]) => reply.kind = *kind,
+                        (51, value) => {
+                            reply.lease_time = u32::from_be_bytes(value.try_into().ok()?);
+                        }
+                        (54, [a, b, c, d]) => reply.server = Ipv4Addr::new(*a, *b, *c, *d),
+                        _ => {}
+                    }
+                    rest = tail;
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// Whether the checksums of a frame with an IPv4 header of 20 octets are right: that of the
+/// header, and that of the UDP datagram.
+pub fn sums_are_right(frame: &[u8]) -> bool {
+    let check = || {
+        let (ip, udp) = (frame.get(14..34)?, frame.get(34..)?);
+        let length = frame.get(38..40)?;
+        let udp = udp.get(..usize::from(u16::from_be_bytes(length.try_into().ok()?)))?;
+        let addresses = sum::add(sum::add(0, frame.get(26..34)?), &[0, 17]);
+        let sum = sum::fold(sum::add(sum::add(addresses, length), udp));
+        Some(
+            sum::fold(sum::add(0, ip)) == 0xffff && (sum == 0xffff || frame.get(40..42)? == [0, 0]),
+        )
+    };
+    check().unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::frame::{Ask, Client, Relay, Sender, Target};
+    use super::*;
+
+    fn sender(relay: Option<Relay>) -> Sender {
+        let target = Target { address: Ipv4Addr::new(10, 0, 0, 1), mac: [2; 6] };
+        Sender { mac: [4, 0, 0, 0, 0, 1], client: Client::Pxe, relay, target }
+    }
+
+    #[test]
+    fn requests_have_right_sums_whatever_their_identifier() {
+        let relay = Relay { address: Ipv4Addr::new(10, 0, 0, 2), mac: [6; 6] };
+        for relay in [None, Some(relay)] {
+            for ask in [Ask::Discover, Ask::Renew(Ipv4Addr::new(10, 0, 0, 9))] {
+                let mut frame = sender(relay).ask(ask);
+                for xid in [0, 1, 0xffff, 0xffff_0000, 0xdead_beef, u32::MAX] {
+                    assert!(sums_are_right(frame.with_xid(xid)), "{ask:?} {xid:x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_reply_is_read_and_a_request_is_none() {
+        let mut frame = sender(None).ask(Ask::Reboot(Ipv4Addr::new(10, 0, 0, 9)));
+        let mut frame = frame.with_xid(7).to_vec();
+        assert_eq!(Reply::parse(&frame), None);
+        frame[HEADERS] = 2;
+        frame[34..36].copy_from_slice(&[0, 67]);
+        let reply = Reply::parse(&frame).unwrap();
+        assert_eq!((reply.xid, reply.mac, reply.kind), (7, [4, 0, 0, 0, 0, 1], 3));
+        for length in 0..frame.len() {
+            frame.truncate(frame.len() - length.min(frame.len()));
+            let _ = Reply::parse(&frame);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! `cargo xtask torture kill`: SIGKILL at any moment, and no promise is broken.
+//!
+//! A third more machines than addresses lease, renew and give back, so that addresses go from one
+//! to the other all the time and most answers rest on a lease that was just stored. After each
+//! restart every machine that holds a lease asks for it, one way or another.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use fastrand::Rng;
+use indicatif::ProgressBar;
+
+use super::Kill;
+use super::ledger::{Fault, Ledger, Machine, Promise, now};
+use crate::interrupt;
+use crate::lab::server::{self, Server};
+use crate::lab::{Host, Lab};
+use crate::load::fleet;
+use crate::load::frame::{Ask, Client, Sender, Target};
+use crate::load::packets::Packets;
+use crate::load::reply::{ACK, NAK, OFFER, Reply};
+use crate::setup::{self, Group};
+
+const NETWORK: &str = "10.77.0.1/16";
+/// 512 addresses.
+const RANGE: &str = "10.77.16.0-10.77.17.255";
+const MACHINES: usize = 700;
+/// The shortest that the daemon takes.
+const LEASE_TIME: &str = "30";
+/// How long a machine waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// How long after a restart a machine asks for its lease before the server counts as silent.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// What happened in a run that ended well.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// How often the daemon was killed.
+    pub kills: u64,
+    /// Leases granted.
+    pub leases: u64,
+    /// Leases extended.
+    pub renewals: u64,
+    /// Leases given back.
+    pub releases: u64,
+    /// Addresses that went to another machine.
+    pub handed_on: u64,
+    /// Leases that were asked for after a restart.
+    pub checked: u64,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Report { kills, leases, renewals, releases, handed_on, checked } = self;
+        write!(
+            f,
+            "{kills} kills, {leases} leases, {renewals} renewals, {releases} releases; \
+             {handed_on} addresses went to another machine; after the restarts {checked} leases \
+             were asked for, and none was forgotten"
+        )
+    }
+}
+
+/// Does it.
+///
+/// # Errors
+/// When a promise is broken, or the daemon does not start again.
+pub fn kill(options: &Kill) -> Result<Report> {
+    setup::ensure(&[Group::Bpf])?;
+    let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+    let lab = Lab::new()?;
+    let mut run = Run::new(&lab, &options.xdp, seed)?;
+    let bar = ProgressBar::new(options.rounds.into());
+    for round in 0..options.rounds {
+        run.round().with_context(|| format!("in round {round} of --seed {seed}"))?;
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    run.report.handed_on = run.ledger.handed_on;
+    Ok(run.report)
+}
+
+/// A machine of the run.
+struct Guest {
+    sender: Sender,
+    asking: Option<Asking>,
+    /// When it does something next, unless it is asking.
+    next: Duration,
+    /// Whether it still has to ask for its lease after a restart.
+    owed: Option<Promise>,
+}
+
+/// A request whose answer is awaited.
+#[derive(Clone, Copy)]
+struct Asking {
+    ask: Ask,
+    xid: u32,
+    sent: Duration,
+}
+
+/// A run.
+struct Run {
+    daemon: PathBuf,
+    arguments: Vec<String>,
+    host: Host,
+    packets: Packets,
+    machines: Vec<Guest>,
+    by_mac: HashMap<[u8; 6], Machine>,
+    ledger: Ledger,
+    random: Rng,
+    xid: u32,
+    report: Report,
+}
+
+impl Run {
+    fn new(lab: &Lab, xdp: &str, seed: u64) -> Result<Run> {
+        let daemon = server::build()?;
+        let [host, far] = lab.cable(["server", "machines"])?;
+        let root = root(lab.dir())?;
+        let state = lab.dir().join("state");
+        let arguments = [
+            "--mode",
+            "server",
+            "--addr",
+            NETWORK,
+            "--range",
+            RANGE,
+            "--lease-time",
+            LEASE_TIME,
+            "--ra",
+            "off",
+            "--xdp",
+            xdp,
+            "--root",
+            &root.to_string_lossy(),
+            "--state",
+            &state.to_string_lossy(),
+        ];
+        let target = Target { address: [10, 77, 0, 1].into(), mac: host.mac_bytes()? };
+        let machines: Vec<Guest> = (0..MACHINES)
+            .map(|number| {
+                let mac = fleet::mac(number as u32);
+                let sender = Sender { mac, client: Client::Plain, relay: None, target };
+                Guest { sender, asking: None, next: Duration::ZERO, owed: None }
+            })
+            .collect();
+        Ok(Run {
+            daemon,
+            arguments: arguments.map(str::to_owned).to_vec(),
+            packets: Packets::open(&far)?,
+            host,
+            by_mac: machines.iter().enumerate().map(|(n, m)| (m.sender.mac, n)).collect(),
+            machines,
+            ledger: Ledger::default(),
+            random: Rng::with_seed(seed),
+            xid: 0,
+            report: Report::default(),
+        })
+    }
+}
+
+impl Run {
+    /// Starts the daemon, lets all machines check their leases, lets them work, and kills it.
+    fn round(&mut self) -> Result<()> {
+        interrupt::check()?;
+        let mut server = Server::launch(&self.daemon, &self.host, &self.arguments)?;
+        // The moments in which it opens its state are worth a kill of their own.
+        if self.random.u8(..4) == 0 {
+            thread::sleep(Duration::from_millis(self.random.u64(..150)));
+            drop(server);
+            self.report.kills += 1;
+            server = Server::launch(&self.daemon, &self.host, &self.arguments)?;
+        }
+        server.wait_until_ready()?;
+        self.check_leases(&mut server)?;
+        let end = now() + Duration::from_millis(self.random.u64(300..1200));
+        while now() < end {
+            self.work(&mut server)?;
+        }
+        drop(server);
+        self.report.kills += 1;
+        // What it sent before its end was promised.
+        while self.take_reply()? {}
+        for machine in &mut self.machines {
+            machine.asking = None;
+            machine.next = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Lets every machine that holds a lease ask for it.
+    fn check_leases(&mut self, server: &mut Server) -> Result<()> {
+        let start = now();
+        for (number, machine) in self.machines.iter_mut().enumerate() {
+            machine.owed = self.ledger.of(number, start);
+        }
+        loop {
+            let time = now();
+            let mut owing = 0;
+            for number in 0..self.machines.len() {
+                let held = self.ledger.of(number, time);
+                let Some(machine) = self.machines.get_mut(number) else { continue };
+                // A lease that has ended meanwhile is nobody's debt.
+                machine.owed = machine.owed.and(held);
+                let Some(held) = machine.owed else { continue };
+                owing += 1;
+                if time > start + SILENCE {
+                    return Err(Fault::Silence { held }.into());
+                }
+                if machine.asking.is_none_or(|asking| asking.sent + PATIENCE < time) {
+                    let ask = match self.random.u8(..3) {
+                        0 => Ask::Discover,
+                        1 => Ask::Reboot(held.address),
+                        _ => Ask::Renew(held.address),
+                    };
+                    self.ask(number, ask)?;
+                }
+            }
+            if owing == 0 {
+                return Ok(());
+            }
+            self.take_replies(server)?;
+        }
+    }
+
+    /// Lets each machine do what it is to do now.
+    fn work(&mut self, server: &mut Server) -> Result<()> {
+        let time = now();
+        for number in 0..self.machines.len() {
+            let Some(machine) = self.machines.get_mut(number) else { continue };
+            let waits = machine.asking.is_some_and(|asking| asking.sent + PATIENCE > time);
+            if waits || machine.next > time {
+                continue;
+            }
+            let Some(held) = self.ledger.of(number, time) else {
+                self.ask(number, Ask::Discover)?;
+                continue;
+            };
+            let address = held.address;
+            match self.random.u8(..100) {
+                // Switched off: its lease ends by itself, later.
+                0 => machine.next = time + Duration::from_secs(40),
+                1..40 => {
+                    let server = machine.sender.target.address;
+                    self.ledger.release(number, time);
+                    self.report.releases += 1;
+                    self.ask(number, Ask::Release { address, server })?;
+                    self.rest(number, 500);
+                }
+                _ => self.ask(number, Ask::Renew(address))?,
+            }
+        }
+        self.take_replies(server)
+    }
+
+    fn ask(&mut self, number: Machine, ask: Ask) -> Result<()> {
+        let Some(machine) = self.machines.get_mut(number) else { return Ok(()) };
+        self.xid = self.xid.wrapping_add(1);
+        machine.asking = Some(Asking { ask, xid: self.xid, sent: now() });
+        let mut frame = machine.sender.ask(ask);
+        self.packets.send(&[frame.with_xid(self.xid)]).context("cannot send")
+    }
+
+    /// Lets a machine do nothing for up to `milliseconds`.
+    fn rest(&mut self, number: Machine, milliseconds: u64) {
+        let rest = Duration::from_millis(self.random.u64(..milliseconds));
+        if let Some(machine) = self.machines.get_mut(number) {
+            machine.asking = None;
+            machine.next = now() + rest;
+        }
+    }
+
+    fn take_replies(&mut self, server: &mut Server) -> Result<()> {
+        interrupt::check()?;
+        self.packets.wait(5);
+        while self.take_reply()? {}
+        server.process().check()
+    }
+
+    /// Takes one reply; false when there is none.
+    fn take_reply(&mut self) -> Result<bool> {
+        match self.packets.receive(|arrival| Reply::parse(arrival.frame)) {
+            None => return Ok(false),
+            Some(None) => bail!("the daemon sent something that is no DHCP reply"),
+            Some(Some(reply)) => self.on_reply(reply)?,
+        }
+        Ok(true)
+    }
+
+    fn on_reply(&mut self, reply: Reply) -> Result<()> {
+        let Some(number) = self.by_mac.get(&reply.mac).copied() else {
+            bail!("a reply to a machine that does not exist: {reply:?}");
+        };
+        let Some(machine) = self.machines.get_mut(number) else { return Ok(()) };
+        // What comes after the machine has lost its patience is not for it any more.
+        let Some(asking) = machine.asking.filter(|asking| asking.xid == reply.xid) else {
+            return Ok(());
+        };
+        let (time, address) = (now(), reply.address);
+        match (reply.kind, asking.ask) {
+            (OFFER, Ask::Discover) => {
+                self.ledger.offer(number, address, time)?;
+                if machine.owed.take().is_some() {
+                    self.report.checked += 1;
+                    machine.asking = None;
+                } else {
+                    self.ask(number, Ask::Select { address, server: reply.server })?;
+                }
+            }
+            (ACK, Ask::Select { .. } | Ask::Reboot(_) | Ask::Renew(_)) => {
+                let renewed = self.ledger.of(number, time).is_some();
+                let until = asking.sent + Duration::from_secs(reply.lease_time.into());
+                self.ledger.promise(Promise { machine: number, address, until }, time)?;
+                self.report.checked += u64::from(machine.owed.take().is_some());
+                *(if renewed { &mut self.report.renewals } else { &mut self.report.leases }) += 1;
+                self.rest(number, 800);
+            }
+            (NAK, _) => {
+                self.ledger.refusal(number, time)?;
+                self.rest(number, 100);
+            }
+            (kind, ask) => return Err(anyhow!("message type {kind} as the answer to {ask:?}")),
+        }
+        Ok(())
+    }
+}
+
+/// A root folder with something to boot, which nobody fetches.
+fn root(lab: &Path) -> Result<PathBuf> {
+    let root = lab.join("root");
+    fs::create_dir_all(root.join("assets"))?;
+    for file in ["vmlinuz-amd64", "initramfs-amd64.xz"] {
+        File::create(root.join("assets").join(file))?;
+    }
+    Ok(root)
+}

@@ -1,0 +1,56 @@
+//! `cargo xtask torture`: long runs of faults, each of which has to end well.
+
+mod kill;
+mod ledger;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+pub use kill::{Report, kill};
+
+/// Tortures talos-pxe. Needs root.
+#[derive(Debug, Args)]
+pub struct Torture {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Kill(Kill),
+}
+
+/// Kills the daemon (SIGKILL) while machines lease, renew and release addresses, and restarts it.
+///
+/// Fails when an address is promised to two machines at a time, or a promise is forgotten.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask torture kill                 100 times: some minutes.
+  cargo xtask torture kill --rounds 10     What the tests do.
+  cargo xtask torture kill --seed 7        The same choices as in an earlier run.")]
+pub struct Kill {
+    /// How often.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub rounds: u32,
+
+    /// How the daemon attaches its XDP program: a value of its flag --xdp.
+    #[arg(long, value_name = "MODE", default_value = "auto")]
+    pub xdp: String,
+
+    /// What all random choices come from; a failure names it.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// Does it.
+///
+/// # Errors
+/// When the daemon does not bear it.
+pub fn main(torture: &Torture) -> Result<()> {
+    match &torture.what {
+        What::Kill(options) => {
+            println!("{}", kill(options)?);
+            Ok(())
+        }
+    }
+}
