@@ -14,7 +14,8 @@ pub const CONFIG: &str = "CONFIG";
 pub const MACHINES: &str = "MACHINES";
 /// The name of the array of [`Template`]s; see [`Answer::template`].
 pub const TEMPLATES: &str = "TEMPLATES";
-/// The name of the per-CPU array whose only element is a [`Counters`](crate::outcome::Counters).
+/// The name of the per-CPU array that counts frames by the number of their
+/// [`Outcome`](crate::outcome::Outcome).
 pub const COUNTERS: &str = "COUNTERS";
 /// The name of the ring buffer of [`Event`]s.
 pub const EVENTS: &str = "EVENTS";
@@ -170,6 +171,29 @@ pub struct Event {
 
 const _: () = assert!(size_of::<Event>() == 24);
 
+/// The name of the array whose only element is the [`Sample`] that is measured with.
+pub const SAMPLE: &str = "SAMPLE";
+
+/// A request to be answered again and again by the programs for measuring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Sample {
+    /// Its length in octets.
+    pub length: u32,
+    /// How many machines ask in turn, less one; a power of two, less one. The last two octets of
+    /// their MAC addresses count.
+    pub machines: u32,
+    /// The frame.
+    pub frame: [u8; Sample::FRAME],
+}
+
+const _: () = assert!(size_of::<Sample>() == 1024);
+
+impl Sample {
+    /// The longest frame.
+    pub const FRAME: usize = 1016;
+}
+
 /// aya has a marker trait of its own.
 #[cfg(not(target_arch = "bpf"))]
 #[expect(unsafe_code, reason = "a promise about the types' layout")]
@@ -183,5 +207,5 @@ mod aya_pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Template {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for crate::outcome::Counters {}
+    unsafe impl aya::Pod for super::Sample {}
 }

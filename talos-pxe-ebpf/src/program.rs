@@ -11,6 +11,7 @@ mod maps;
 mod options;
 mod reply;
 mod request;
+mod walk;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
@@ -72,7 +73,7 @@ fn respond(ctx: *mut xdp_md) -> Result<Outcome, Outcome> {
         }
     };
     let class = client::class(&options, request.names_file)?;
-    reply::send(ctx, config, &request, scratch, &options, answer, class, promise)
+    reply::send(ctx, &request, scratch, &options, answer, class, promise)
 }
 
 const DISCOVER: u8 = 1;

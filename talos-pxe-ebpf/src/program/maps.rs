@@ -6,7 +6,9 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use talos_pxe_ebpf::maps::{
     Answer, Config, DEFAULT_CAPACITY, EVENTS_SIZE, Machine, MachineKey, Template,
 };
-use talos_pxe_ebpf::outcome::{Counters, Outcome};
+use talos_pxe_ebpf::outcome::Outcome;
+
+use super::walk::State;
 
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
@@ -15,7 +17,7 @@ static MACHINES: HashMap<MachineKey, Machine> = HashMap::with_max_entries(DEFAUL
 #[map]
 static TEMPLATES: Array<Template> = Array::with_max_entries(Answer::TEMPLATES, 0);
 #[map]
-static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::COUNT, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -32,8 +34,7 @@ pub struct Scratch {
     boot_time: u64,
     /// See [`launder`].
     cursor: u64,
-    /// Where the options end in `options`.
-    pub end: u64,
+    pub walk: State,
     pub places: Places,
     /// The magic cookie and the options of the request, and room to read on behind any of them.
     pub options: [u8; Scratch::OPTIONS + 512],
@@ -44,10 +45,6 @@ pub struct Scratch {
 /// Where in `options` each option is that matters, by its slot; zero when it is not there.
 #[repr(C, align(8))]
 pub struct Places(pub [u16; Scratch::SLOTS]);
-
-impl Places {
-    pub const NONE: Self = Self([0; Scratch::SLOTS]);
-}
 
 impl Scratch {
     /// More than the slots that are used; a power of two, for masks.
@@ -85,9 +82,9 @@ pub fn template(number: u32) -> Option<&'static Template> {
 
 #[inline(always)]
 pub fn count(outcome: Outcome) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(outcome as u32) {
         // SAFETY: the element is this CPU's own, and the program cannot be interrupted by itself.
-        unsafe { (*counters).count(outcome) };
+        unsafe { *counter += 1 };
     }
 }
 
@@ -119,13 +116,4 @@ pub fn launder(scratch: *mut Scratch, value: u64) -> u64 {
         (&raw mut (*scratch).cursor).write_volatile(value);
         (&raw const (*scratch).cursor).read_volatile()
     }
-}
-
-/// Returns `place`, which is below [`Scratch::OPTIONS`], of which the verifier then knows no more
-/// than that.
-#[inline(always)]
-pub fn forget(mut place: u64) -> u64 {
-    // SAFETY: it changes nothing but its operand.
-    unsafe { core::arch::asm!("{0} &= 2047", inout(reg) place, options(pure, nomem, nostack)) };
-    place
 }

@@ -11,18 +11,18 @@ use talos_pxe_ebpf::class::Class;
 use talos_pxe_ebpf::frame::{
     CLIENT_PORT, ETHERNET, IPV4, LONGEST_REPLY, SERVER_PORT, fold, word16, word32,
 };
-use talos_pxe_ebpf::maps::{Answer, Config, Event, Template};
+use talos_pxe_ebpf::maps::{Answer, Event, Template};
 use talos_pxe_ebpf::outcome::Outcome;
 
 use super::maps::{self, EVENTS, Scratch, launder};
-use super::options::{ECHOED, Options};
+use super::options::{Options, Slot};
 use super::request::{Request, frame};
 
 /// How far a frame's start is moved back at most: drivers leave 256 octets before a frame, of
 /// which the kernel keeps some to itself.
 const HEADROOM: u64 = 192;
-/// Octets that are copied at a time.
-const PIECE: usize = 32;
+/// The octets that are copied at a time.
+type Piece = [u64; 4];
 const END: u32 = 255;
 
 /// What a reply promises.
@@ -46,7 +46,6 @@ struct Destination {
 #[expect(clippy::too_many_arguments, reason = "one call, always inlined")]
 pub fn send(
     ctx: *mut xdp_md,
-    config: &Config,
     request: &Request,
     scratch: *mut Scratch,
     options: &Options,
@@ -127,7 +126,6 @@ pub fn send(
     frame.yiaddr = promise.address;
     frame.giaddr = request.giaddr;
     frame.chaddr = request.chaddr;
-    let _ = config;
     Ok(match answer {
         Answer::Offer => Outcome::Offered,
         Answer::Ack => Outcome::Acknowledged,
@@ -138,35 +136,68 @@ pub fn send(
 /// Copies the options that are echoed to the scratch's tail and ends them; returns its length.
 #[inline(always)]
 fn copy_tail(scratch: *mut Scratch, options: &Options) -> Result<u64, Outcome> {
-    let mut length = 0;
-    for slot in ECHOED {
-        let from = options.place(slot);
-        if from == 0 {
-            continue;
-        }
-        let whole = 2 + u64::from(options.octet(from + 1));
-        for piece in (0..2 + 255).step_by(PIECE) {
-            if piece >= whole {
-                break;
-            }
-            let octets: [u8; PIECE] = options.octets(from + piece);
-            // SAFETY: see below; there is room for one more option, and more.
-            unsafe {
-                let to = (&raw mut (*scratch).tail).cast::<u8>();
-                to.add((length + piece) as usize).cast::<[u8; PIECE]>().write_unaligned(octets);
-            }
-        }
-        length = launder(scratch, length + whole);
-        if length > (Scratch::TAIL - 4) as u64 {
-            return Err(Outcome::TooLong);
-        }
-    }
-    // SAFETY: the length has just been checked.
+    let length = tail_length(scratch, 0)?;
+    let length = echo(scratch, options, Slot::MachineIdentifier, length)?;
+    let length = echo(scratch, options, Slot::ClientIdentifier, length)?;
+    let length = echo(scratch, options, Slot::RelayInformation, length)?;
+    // SAFETY: the length has been checked.
     unsafe {
         let to = (&raw mut (*scratch).tail).cast::<u8>().add(length as usize);
         to.cast::<u32>().write_unaligned(END.to_le());
     }
     Ok(length + 1)
+}
+
+/// Appends an option, if it is there, to the tail of this length, and returns the new length.
+#[inline(always)]
+fn echo(scratch: *mut Scratch, options: &Options, slot: Slot, length: u64) -> Result<u64, Outcome> {
+    let at = options.place(slot);
+    if at == 0 {
+        return Ok(length);
+    }
+    let whole = 2 + u64::from(options.octet(at + 1));
+    // SAFETY: there is room for the longest option in whole pieces behind the longest tail.
+    unsafe {
+        let from = (&raw const (*scratch).options).cast::<u8>().add(at as usize);
+        let to = (&raw mut (*scratch).tail).cast::<u8>().add(length as usize);
+        copy_pieces(from.cast(), to.cast(), whole);
+    }
+    tail_length(scratch, length + whole)
+}
+
+/// Checks a tail's length, of which the verifier then knows no more than that it is checked.
+#[inline(always)]
+fn tail_length(scratch: *mut Scratch, length: u64) -> Result<u64, Outcome> {
+    let length = launder(scratch, length);
+    if length > (Scratch::TAIL - 4) as u64 { Err(Outcome::TooLong) } else { Ok(length) }
+}
+
+/// Copies `octets` octets, no more than an option has, and up to a whole piece.
+///
+/// # Safety
+///
+/// Both must have room for nine pieces.
+#[inline(always)]
+unsafe fn copy_pieces(from: *const Piece, to: *mut Piece, octets: u64) {
+    // Not a loop: the verifier wants to know where each piece is without counting.
+    macro_rules! piece {
+        ($piece:literal) => {
+            // SAFETY: the caller's promise.
+            unsafe { to.add($piece).write_unaligned(from.add($piece).read_unaligned()) };
+            if octets <= ($piece + 1) * size_of::<Piece>() as u64 {
+                return;
+            }
+        };
+    }
+    piece!(0);
+    piece!(1);
+    piece!(2);
+    piece!(3);
+    piece!(4);
+    piece!(5);
+    piece!(6);
+    piece!(7);
+    piece!(8);
 }
 
 /// The sum of the tail, which follows `fixed` octets.
