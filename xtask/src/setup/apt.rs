@@ -64,8 +64,10 @@ pub const CLIENTS: &[Package] = &[
     package("kea-admin", "perfdhcp", "Kea's DHCP load generator"),
     package("tftp-hpa", "tftp", "a TFTP client"),
     package("atftp", "atftp", "a TFTP client that knows windowsize"),
+    package("netbase", "/etc/services", "the number of the port that atftp knows as \"tftp\""),
     package("curl", "curl", "an HTTP client"),
     package("bind9-dnsutils", "dig", "a DNS client"),
+    package("procps", "sysctl", "switches IPv6 off in a test"),
     package("libcap2-bin", "setcap", "gives the daemon its rights without root"),
 ];
 
