@@ -48,11 +48,11 @@ pub fn highest(
         rate = match too_high {
             None if rate >= CEILING => return Ok(best),
             None => rate.saturating_mul(2),
-            Some(_) if best.rate == 0.0 => rate / 2,
+            Some(_) if best.rate == 0.0 => rate / 4,
             Some(high) => ((best.rate + f64::from(high)) / 2.0) as u32,
         };
         let step = too_high.map_or(f64::INFINITY, |high| f64::from(high) - best.rate);
-        if rate == 0 || step < best.rate / 10.0 || best.generator_bound {
+        if rate == 0 || step < best.rate / 20.0 || best.generator_bound {
             return Ok(best);
         }
     }

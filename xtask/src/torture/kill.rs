@@ -1,6 +1,6 @@
 //! `cargo xtask torture kill`: SIGKILL at any moment, and no promise is broken.
 //!
-//! A third more machines than addresses lease, renew and give back, so that addresses go from one
+//! Twice as many machines as addresses lease, renew and give back, so that addresses go from one
 //! to the other all the time and most answers rest on a lease that was just stored. After each
 //! restart every machine that holds a lease asks for it, one way or another.
 
@@ -29,7 +29,7 @@ use crate::setup::{self, Group};
 const NETWORK: &str = "10.77.0.1/16";
 /// 512 addresses.
 const RANGE: &str = "10.77.16.0-10.77.17.255";
-const MACHINES: usize = 700;
+const MACHINES: usize = 1000;
 /// The shortest that the daemon takes.
 const LEASE_TIME: &str = "30";
 /// How long a machine waits for an answer.
@@ -182,6 +182,12 @@ impl Run {
         while now() < end {
             self.work(&mut server)?;
         }
+        // Half of the kills come right behind a new lease's ACK: it must be stored by then.
+        let leases = self.report.leases;
+        let worst_moment = self.random.bool();
+        while worst_moment && self.report.leases == leases && now() < end + PATIENCE {
+            self.work(&mut server)?;
+        }
         drop(server);
         self.report.kills += 1;
         // What it sent before its end was promised.
@@ -250,7 +256,7 @@ impl Run {
                     self.ledger.release(number, time);
                     self.report.releases += 1;
                     self.ask(number, Ask::Release { address, server })?;
-                    self.rest(number, 500);
+                    self.rest(number, 200);
                 }
                 _ => self.ask(number, Ask::Renew(address))?,
             }
@@ -277,7 +283,7 @@ impl Run {
 
     fn take_replies(&mut self, server: &mut Server) -> Result<()> {
         interrupt::check()?;
-        self.packets.wait(5);
+        self.packets.wait(2);
         while self.take_reply()? {}
         server.process().check()
     }
@@ -318,7 +324,7 @@ impl Run {
                 self.ledger.promise(Promise { machine: number, address, until }, time)?;
                 self.report.checked += u64::from(machine.owed.take().is_some());
                 *(if renewed { &mut self.report.renewals } else { &mut self.report.leases }) += 1;
-                self.rest(number, 800);
+                self.rest(number, 400);
             }
             (NAK, _) => {
                 self.ledger.refusal(number, time)?;
