@@ -22,6 +22,7 @@ use std::ffi::{CString, OsStr};
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -42,7 +43,8 @@ pub struct Lab {
     /// Hosts so far.
     hosts: AtomicU8,
     /// Machines so far.
-    machines: AtomicU8,
+    /// Names of the machines that were ever powered on: their places are their numbers.
+    machines: Mutex<Vec<String>>,
 }
 
 /// A host of the lab: a namespace whose `eth0` is on the switch, up and without an address.
@@ -64,7 +66,7 @@ impl Lab {
         let dir = tempfile::Builder::new().prefix("talos-pxe-lab-").tempdir();
         let dir = dir.context("cannot make a temporary folder")?;
         let netns = Netns::new()?;
-        let lab = Lab { netns, dir, hosts: AtomicU8::new(0), machines: AtomicU8::new(0) };
+        let lab = Lab { netns, dir, hosts: AtomicU8::new(0), machines: Mutex::default() };
         // No IPv6 of the switch's own: its packets would be in every capture.
         lab.ip(&format!(
             "link add {BRIDGE} type bridge stp_state 0 forward_delay 0 mcast_snooping 0
@@ -116,6 +118,16 @@ impl Lab {
             exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
         }
         Ok([near, far])
+    }
+
+    /// The number of the machine of this name, from 1, and whether it has been on before.
+    fn number(&self, machine: &str) -> (usize, bool) {
+        let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = machines.iter().position(|known| known == machine) {
+            return (place + 1, true);
+        }
+        machines.push(machine.to_owned());
+        (machines.len(), false)
     }
 
     /// A new tap device on the switch.

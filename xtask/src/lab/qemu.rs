@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
+use super::Lab;
 use super::accel::Accel;
 use super::process::{Process, Tee};
 use super::qmp::Qmp;
 use super::transcript::Line;
-use super::{Lab, next};
 
 /// How long QEMU may take to open its control socket.
 const START: Duration = Duration::from_secs(10);
@@ -77,15 +77,18 @@ pub struct Machine {
 }
 
 impl Lab {
-    /// Powers a machine on.
+    /// Powers a machine on. One whose name was used before is the same machine once more: it has
+    /// the same MAC address and UUID.
     ///
     /// # Errors
     /// When QEMU or the firmware is missing.
     pub fn power_on(&self, spec: Spec) -> Result<Machine> {
-        let number = next(&self.machines);
+        let (number, known) = self.number(&spec.name);
         let mac = format!("52:54:00:00:00:{number:02x}");
         let socket = self.dir().join(format!("{}.qmp", spec.name));
-        self.tap(&spec.name)?;
+        if !known {
+            self.tap(&spec.name)?;
+        }
 
         let mut command = self.command("qemu-system-x86_64");
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-device", "VGA"]);

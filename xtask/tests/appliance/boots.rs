@@ -18,11 +18,34 @@ use crate::{Appliance, power_on};
 
 const ROLE: Role = Role::Worker;
 
+/// At their first boot the daemon answers the machines, at their second one the XDP program.
 #[test]
 #[ignore = "lab: cargo xtask test"]
-fn bios_uefi_and_uefi_http_boot_with_our_dhcp() -> Result<()> {
+fn bios_uefi_and_uefi_http_boot_twice_with_our_dhcp() -> Result<()> {
     let lab = Lab::new()?;
-    let mut appliance = Appliance::start(&lab, Some(ROLE), &[])?;
+    let mut appliance = Appliance::start(&lab, Some(ROLE), &["--xdp", "native", "-v"])?;
+    drop(boot_each(&lab, &mut appliance)?);
+    let first = appliance.server.process().text().len();
+    let machines = boot_each(&lab, &mut appliance)?;
+    let second = appliance.server.process().text().split_off(first);
+    for machine in &machines {
+        for answer in ["Offer", "Ack"] {
+            let by_xdp = second.lines().filter(|line| line.contains("answered by XDP"));
+            let mut to_it = by_xdp.filter(|line| line.contains(machine.mac()));
+            let found = to_it.any(|line| line.contains(&format!("answer={answer}")));
+            ensure!(found, "no {answer} to {} by XDP:\n{second}", machine.name());
+        }
+        let acknowledged = format!("acknowledged machine={}", machine.mac());
+        ensure!(!second.contains(&acknowledged), "the daemon answered {}", machine.name());
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "lab: cargo xtask test"]
+fn bios_uefi_and_uefi_http_boot_without_xdp() -> Result<()> {
+    let lab = Lab::new()?;
+    let mut appliance = Appliance::start(&lab, Some(ROLE), &["--xdp", "off"])?;
     boot_each(&lab, &mut appliance).map(drop)
 }
 
