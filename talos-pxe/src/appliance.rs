@@ -94,9 +94,8 @@ async fn attach_xdp(
     serve: &Serve,
     loaders: &Loaders,
 ) -> anyhow::Result<Option<FastPath>> {
-    let interface = &network.interface;
     let answers = answers(network, serve, loaders);
-    match xdp::attach(&interface.name, interface.index, serve.xdp, &answers).await? {
+    match xdp::attach(&network.interface, serve.xdp, &answers).await? {
         Attachment::Attached(fast_path) => {
             info!(mode = %fast_path.mode(), "XDP program attached");
             Ok(Some(fast_path))

@@ -75,7 +75,8 @@ fn named(name: &str, links: &[Link]) -> Result<Interface, ChooseError> {
 }
 
 fn interface(link: &Link) -> Option<Interface> {
-    Some(Interface { index: link.index, name: link.name.clone(), mac: link.mac? })
+    let veth = link.kind.as_deref() == Some("veth");
+    Some(Interface { index: link.index, name: link.name.clone(), mac: link.mac?, veth })
 }
 
 /// How likely an interface is the one that the machines to boot are on; the least is the best.

@@ -22,6 +22,8 @@ pub struct Interface {
     pub name: String,
     /// Its Ethernet address.
     pub mac: MacAddr,
+    /// Whether it is a veth device: one end of a cable between containers.
+    pub veth: bool,
 }
 
 /// A network interface as the kernel describes it at one moment.

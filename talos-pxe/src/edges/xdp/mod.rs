@@ -17,6 +17,7 @@ pub use maps::{InsertError, Maps, Sent};
 
 use crate::cli::XdpChoice;
 use crate::decisions::dhcp::templates::Answers;
+use crate::decisions::interface::Interface;
 
 /// Where the kernel runs the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,29 +73,33 @@ impl FastPath {
     }
 }
 
-/// Attaches the program to the interface `name` of this `index`, as `choice` says, to answer with
-/// `answers`; when those change, attach it again. Drivers may drop the carrier for a moment when a
-/// program is attached natively, so do it first.
+/// Attaches the program to the interface, as `choice` says, to answer with `answers`; when those
+/// change, attach it again. Drivers may drop the carrier for a moment when a program is attached
+/// natively, so do it first.
+///
+/// What a native program sends from a veth device arrives only if the other end runs a program as
+/// well. That cannot be seen from here, so a veth device gets a generic one unless native is asked
+/// for: an answer that the machine never hears would be worse than a slower one.
 ///
 /// # Errors
 ///
 /// When the mode that `choice` forces is not to be had. With [`XdpChoice::Auto`] nothing is an
 /// error: see [`Attachment::Unavailable`].
 pub async fn attach(
-    name: &str,
-    index: u32,
+    interface: &Interface,
     choice: XdpChoice,
     answers: &Answers,
 ) -> Result<Attachment> {
     let attached = match choice {
         XdpChoice::Off => return Ok(Attachment::Off),
-        XdpChoice::Native => attach_as(name, index, Mode::Native, answers).await,
-        XdpChoice::Generic => attach_as(name, index, Mode::Generic, answers).await,
-        XdpChoice::Auto => match attach_as(name, index, Mode::Native, answers).await {
+        XdpChoice::Native => attach_as(interface, Mode::Native, answers).await,
+        XdpChoice::Generic => attach_as(interface, Mode::Generic, answers).await,
+        XdpChoice::Auto if interface.veth => attach_as(interface, Mode::Generic, answers).await,
+        XdpChoice::Auto => match attach_as(interface, Mode::Native, answers).await {
             Ok(fast_path) => Ok(fast_path),
             Err(refused) => {
                 tracing::debug!("{refused:#}");
-                attach_as(name, index, Mode::Generic, answers).await
+                attach_as(interface, Mode::Generic, answers).await
             }
         },
     };
@@ -105,7 +110,8 @@ pub async fn attach(
     }
 }
 
-async fn attach_as(name: &str, index: u32, mode: Mode, answers: &Answers) -> Result<FastPath> {
+async fn attach_as(interface: &Interface, mode: Mode, answers: &Answers) -> Result<FastPath> {
+    let Interface { index, ref name, .. } = *interface;
     let (maps, link) =
         load_and_link(index, mode, answers).map_err(|error| explain(error, name, mode))?;
     let granted = granted_mode(index).await?;
