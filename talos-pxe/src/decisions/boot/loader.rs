@@ -63,7 +63,7 @@ impl Client {
     /// architecture (93), parameter list (55) and the `file` that it asks for.
     ///
     /// U-Boot on x86 has no architecture to send and reads no option 67: it names the file that
-    /// it would like, and asks for the size (13) of the one that it gets.
+    /// it would like.
     pub fn of(request: &Message) -> Self {
         let class = request.options.get(OptionCode::ClassIdentifier).unwrap_or_default();
         let architecture = architecture(request, class);
@@ -77,11 +77,9 @@ impl Client {
             return Self::Http(architecture.unwrap_or(Architecture::UefiX64));
         }
         let asks = request.options.get(OptionCode::ParameterRequestList).unwrap_or_default();
-        let asks_for = |code: OptionCode| asks.contains(&code.into());
         let boots = architecture.is_some()
             || !request.file.is_empty()
-            || asks_for(OptionCode::BootfileName)
-            || asks_for(OptionCode::BootFileSize);
+            || asks.contains(&OptionCode::BootfileName.into());
         if boots { Self::Bootp(architecture.unwrap_or(Architecture::Bios)) } else { Self::Plain }
     }
 }
@@ -177,7 +175,6 @@ mod tests {
             (&[], Client::Plain),
             (&[(60, b"udhcp 1.35.0"), (55, &[1, 3, 6])], Client::Plain),
             (&[(55, &[1, 3, 67])], Client::Bootp(Architecture::Bios)),
-            (&[(60, b"U-Boot"), (55, &[1, 3, 6, 12, 13, 17])], Client::Bootp(Architecture::Bios)),
             (&[(60, b"U-Boot.armv8"), (93, &[0, 11])], Client::Bootp(Architecture::UefiArm64)),
             (&[(60, b"PXEClient")], Client::Pxe(Architecture::Bios)),
             (&[(60, pxe)], Client::Pxe(Architecture::UefiX64)),
