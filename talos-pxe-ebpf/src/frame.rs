@@ -1,176 +1,130 @@
-//! Parsing of an Ethernet frame up to its UDP header.
+//! The layout of a DHCP request or reply, from its Ethernet header up to its options.
 //!
-//! Each read compares with the frame's end right before it reads, in the form that the BPF
-//! verifier recognises as a bounds check, and reads at a fixed offset: for offsets that come from
-//! the packet the verifier would want `CAP_PERFMON` from the daemon.
+//! Every field is an array of octets as they stand on the wire, so the layout has neither
+//! alignment nor byte order of its own.
 
-#![expect(unsafe_code, reason = "slices carry no bounds that the BPF verifier can follow")]
+use bytemuck::{Pod, Zeroable};
 
-use core::marker::PhantomData;
+/// Octets of the Ethernet header.
+pub const ETHERNET: usize = 14;
+/// Octets of an IPv4 header without options.
+pub const IPV4: usize = 20;
+/// Octets of the UDP header.
+pub const UDP: usize = 8;
+/// Octets of a DHCP message before its magic cookie (RFC 2131 section 2).
+pub const BOOTP: usize = 236;
+/// Where the magic cookie is in a frame; the options follow it.
+pub const MAGIC_AT: usize = ETHERNET + IPV4 + UDP + BOOTP;
+/// The shortest reply in a frame: its message has 300 octets (RFC 1542 section 2.1).
+pub const SHORTEST_REPLY: usize = ETHERNET + IPV4 + UDP + 300;
+/// The longest frame that a reply may have: an Ethernet MTU of 1500 octets.
+pub const LONGEST_REPLY: usize = ETHERNET + 1500;
 
-/// The UDP port of DHCP servers (RFC 2131 section 4.1).
-pub const DHCP_SERVER_PORT: u16 = 67;
+/// The magic cookie (RFC 2131 section 3).
+pub const MAGIC: [u8; 4] = [99, 130, 83, 99];
+/// EtherType of IPv4.
+pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+/// IP version 4 and a header of five 32-bit words: no options.
+pub const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
+/// IP protocol number of UDP.
+pub const PROTOCOL_UDP: u8 = 17;
+/// The bits of the fragment field that make a packet a fragment: more fragments, and the offset.
+pub const FRAGMENT: u16 = 0x3fff;
+/// The `op` of a request.
+pub const BOOT_REQUEST: u8 = 1;
+/// The bit of `flags` by which a client asks for a broadcast (RFC 2131 section 2).
+pub const BROADCAST_FLAG: u8 = 0x80;
+/// UDP port of DHCP servers and relay agents.
+pub const SERVER_PORT: u16 = 67;
+/// UDP port of DHCP clients.
+pub const CLIENT_PORT: u16 = 68;
 
-/// The UDP port of PXE boot servers (PXE specification 2.1, section 2.2).
-pub const BOOT_SERVER_PORT: u16 = 4011;
-
-const ETHERNET_HEADER: usize = 14;
-const ETHERTYPE_AT: usize = 12;
-const ETHERTYPE_IPV4: u16 = 0x0800;
-
-const IPV4_HEADER: usize = 20;
-/// Version 4 and a header of five 32-bit words: no options.
-const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
-const IPV4_FRAGMENT_AT: usize = 6;
-const IPV4_PROTOCOL_AT: usize = 9;
-const PROTOCOL_UDP: u8 = 17;
-/// The thirteen bits of the fragment offset; the flags are above them.
-const FRAGMENT_OFFSET_MASK: u16 = 0x1fff;
-
-const UDP_DESTINATION_AT: usize = 2;
-
-/// What a frame is to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// UDP over IPv4 to the DHCP server port.
-    Dhcp,
-    /// UDP over IPv4 to the PXE boot server port.
-    BootServer,
-    /// Anything else, malformed frames included.
-    Other,
+/// A DHCP message in a frame, up to and including the magic cookie.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[expect(missing_docs, reason = "the protocols' own field names (RFC 791, 768, 2131)")]
+pub struct Frame {
+    pub ethernet_destination: [u8; 6],
+    pub ethernet_source: [u8; 6],
+    pub ethertype: [u8; 2],
+    pub ip: Ipv4Header,
+    pub udp_source: [u8; 2],
+    pub udp_destination: [u8; 2],
+    pub udp_length: [u8; 2],
+    pub udp_checksum: [u8; 2],
+    pub op: u8,
+    pub htype: u8,
+    pub hlen: u8,
+    pub hops: u8,
+    pub xid: [u8; 4],
+    pub secs: [u8; 2],
+    pub flags: [u8; 2],
+    pub ciaddr: [u8; 4],
+    pub yiaddr: [u8; 4],
+    pub siaddr: [u8; 4],
+    pub giaddr: [u8; 4],
+    pub chaddr: [u8; 6],
+    pub chaddr_padding: [u8; 10],
+    pub sname: [u8; 64],
+    pub file: [[u8; 64]; 2],
+    pub magic: [u8; 4],
 }
 
-/// A received frame, from its destination MAC address on.
-#[derive(Clone, Copy)]
-pub struct Frame<'a> {
-    /// Address of the first byte.
-    start: usize,
-    /// Address after the last byte.
-    end: usize,
-    memory: PhantomData<&'a [u8]>,
+/// An IPv4 header without options (RFC 791 section 3.1).
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[expect(missing_docs, reason = "the protocol's own field names")]
+pub struct Ipv4Header {
+    pub version_and_length: u8,
+    pub service: u8,
+    pub total_length: [u8; 2],
+    pub identification: [u8; 2],
+    pub fragment: [u8; 2],
+    pub ttl: u8,
+    pub protocol: u8,
+    pub checksum: [u8; 2],
+    pub source: [u8; 4],
+    pub destination: [u8; 4],
 }
 
-impl<'a> Frame<'a> {
-    /// The frame in the memory from `start` up to, not including, `end`.
-    ///
-    /// # Safety
-    ///
-    /// That memory must be readable for as long as the frame lives.
-    #[inline(always)]
-    pub const unsafe fn from_raw(start: usize, end: usize) -> Self {
-        Self { start, end, memory: PhantomData }
-    }
+const _: () = assert!(size_of::<Ipv4Header>() == IPV4);
+const _: () = assert!(size_of::<Frame>() == MAGIC_AT + MAGIC.len());
+const _: () = assert!(core::mem::offset_of!(Frame, chaddr) == 70);
 
-    /// What the frame is to us.
-    #[inline(always)]
-    pub fn kind(&self) -> Kind {
-        match self.udp_destination() {
-            Some(DHCP_SERVER_PORT) => Kind::Dhcp,
-            Some(BOOT_SERVER_PORT) => Kind::BootServer,
-            _ => Kind::Other,
-        }
-    }
+/// Folds a ones' complement sum to 16 bits (RFC 1071). Words are added as they stand in memory:
+/// the sum is the same in either byte order, only its own bytes are swapped.
+#[inline(always)]
+pub fn fold(sum: u64) -> u16 {
+    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    let sum = (sum >> 16) + (sum & 0xffff);
+    sum as u16
+}
 
-    /// The destination port, if this is a whole UDP datagram over IPv4 or the first fragment of
-    /// one. Frames with a VLAN tag or IP options count as no datagram: firmware sends none.
-    #[inline(always)]
-    fn udp_destination(&self) -> Option<u16> {
-        if self.u16_at(ETHERTYPE_AT)? != ETHERTYPE_IPV4 {
-            return None;
-        }
-        if self.u8_at(ETHERNET_HEADER)? != IPV4_WITHOUT_OPTIONS {
-            return None;
-        }
-        let fragment = self.u16_at(ETHERNET_HEADER + IPV4_FRAGMENT_AT)?;
-        if fragment & FRAGMENT_OFFSET_MASK != 0 {
-            return None;
-        }
-        if self.u8_at(ETHERNET_HEADER + IPV4_PROTOCOL_AT)? != PROTOCOL_UDP {
-            return None;
-        }
-        self.u16_at(ETHERNET_HEADER + IPV4_HEADER + UDP_DESTINATION_AT)
-    }
+/// The word `bytes` as it stands in memory, to be added to a sum.
+#[inline(always)]
+pub fn word16(bytes: [u8; 2]) -> u64 {
+    u16::from_ne_bytes(bytes).into()
+}
 
-    /// The byte at `offset`.
-    #[inline(always)]
-    fn u8_at(&self, offset: usize) -> Option<u8> {
-        self.bytes_at::<1>(offset).map(|[byte]| byte)
-    }
-
-    /// The two bytes at `offset`, in network order.
-    #[inline(always)]
-    fn u16_at(&self, offset: usize) -> Option<u16> {
-        self.bytes_at(offset).map(u16::from_be_bytes)
-    }
-
-    #[inline(always)]
-    fn bytes_at<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let from = self.start + offset;
-        if from + N > self.end {
-            return None;
-        }
-        // SAFETY: the bytes end before the frame does, and a byte array has no alignment.
-        Some(unsafe { *(from as *const [u8; N]) })
-    }
+/// The double word `bytes` as it stands in memory, to be added to a sum.
+#[inline(always)]
+pub fn word32(bytes: [u8; 4]) -> u64 {
+    u32::from_ne_bytes(bytes).into()
 }
 
 #[cfg(test)]
 mod tests {
-    extern crate std;
-
-    use std::vec::Vec;
-
     use super::*;
 
-    /// What `bytes` are, from memory that ends where they end, so that Miri sees a read beyond.
-    fn kind(bytes: &[u8]) -> Kind {
-        let bytes: Vec<u8> = bytes.to_vec();
-        let range = bytes.as_ptr_range();
-        // SAFETY: the vector outlives the frame.
-        unsafe { Frame::from_raw(range.start.expose_provenance(), range.end.addr()) }.kind()
-    }
-
-    fn udp_frame(port: u16) -> Vec<u8> {
-        let mut frame = [0xff; 12].to_vec();
-        frame.extend(ETHERTYPE_IPV4.to_be_bytes());
-        let mut ip = [0; IPV4_HEADER];
-        ip[0] = IPV4_WITHOUT_OPTIONS;
-        ip[IPV4_PROTOCOL_AT] = PROTOCOL_UDP;
-        frame.extend(ip);
-        frame.extend(68_u16.to_be_bytes());
-        frame.extend(port.to_be_bytes());
-        frame.extend([0; 4]);
-        frame
-    }
-
     #[test]
-    fn knows_a_request_by_its_port() {
-        assert_eq!(kind(&udp_frame(67)), Kind::Dhcp);
-        assert_eq!(kind(&udp_frame(4011)), Kind::BootServer);
-        assert_eq!(kind(&udp_frame(69)), Kind::Other);
-    }
-
-    #[test]
-    fn counts_what_is_no_datagram_to_us_as_other() {
-        let spoilt = |at: usize, value: u8| {
-            let mut frame = udp_frame(67);
-            frame[at] = value;
-            kind(&frame)
-        };
-        assert_eq!(spoilt(12, 0x86), Kind::Other, "another protocol than IPv4");
-        assert_eq!(spoilt(14, 0x65), Kind::Other, "another version than 4");
-        assert_eq!(spoilt(14, 0x46), Kind::Other, "IP options");
-        assert_eq!(spoilt(21, 1), Kind::Other, "a fragment that is not the first");
-        assert_eq!(spoilt(20, 0x40), Kind::Dhcp, "don't fragment is a flag");
-        assert_eq!(spoilt(23, 6), Kind::Other, "TCP");
-    }
-
-    #[test]
-    fn reads_nothing_beyond_the_end() {
-        let frame = udp_frame(67);
-        for length in 0..frame.len() {
-            let expected = if length < 38 { Kind::Other } else { Kind::Dhcp };
-            assert_eq!(kind(&frame[..length]), expected, "{length} bytes");
+    fn folding_keeps_the_remainder_and_never_turns_all_ones_to_zero() {
+        for sum in [1, 0xffff, 0x1_0000, 0xffff_ffff, 0xffff_ffff_ffff_ffff, 0x1234_5678_9abc] {
+            let folded = u64::from(fold(sum));
+            assert_eq!(folded % 0xffff, sum % 0xffff);
+            assert_ne!(folded, 0);
         }
+        assert_eq!(fold(0), 0);
     }
 }

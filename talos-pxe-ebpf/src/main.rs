@@ -1,7 +1,7 @@
-//! The XDP program. In this version it counts frames by kind and passes every one of them,
-//! untouched, to the kernel's network stack.
+//! The XDP program: it answers the DHCP requests of machines that the daemon has told it of, and
+//! passes every other frame on, untouched.
 
-#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
 mod program;

@@ -82,6 +82,8 @@ fn compile(toolchain: &Toolchain, workspace: &Path) -> Result<PathBuf> {
         format!("--cfg=bpf_target_arch=\"{arch}\""),
         "-Cdebuginfo=2".to_owned(),
         "-Cstrip=none".to_owned(),
+        // Packet fields are where the protocols put them; the kernel reads them whole.
+        "-Ctarget-feature=+allows-misaligned-mem-access".to_owned(),
         format!("-Clinker={}", toolchain.linker.display()),
         "-Clink-arg=--btf".to_owned(),
     ]

@@ -17,6 +17,7 @@ use crate::decisions::boot::origin::Origin;
 use crate::decisions::boot::script;
 use crate::decisions::dhcp::pool::pool;
 use crate::decisions::dhcp::server::{self, Server};
+use crate::decisions::dhcp::templates;
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
@@ -62,9 +63,10 @@ async fn serve_on(
     let address = network.uplink.address.addr();
     let origin = Origin { address, port: serve.ports.http_port };
     let site = Arc::new(Site::new(&serve.root, &serve.firmware, origin, catalog));
-    let fast_path = attach_xdp(network, serve).await?;
+    let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
+    let fast_path = attach_xdp(network, serve, &loaders).await?;
 
-    let dhcp = dhcp_service(network, serve, origin)?;
+    let dhcp = dhcp_service(network, serve, loaders)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
 
@@ -86,14 +88,19 @@ async fn serve_on(
         shutdown.cancel();
     }
     if let Some(fast_path) = fast_path {
-        info!(counters = ?fast_path.counters()?, "XDP program detached");
+        info!(counters = ?fast_path.maps.counters()?, "XDP program detached");
     }
     outcome
 }
 
-async fn attach_xdp(network: &Network, serve: &Serve) -> anyhow::Result<Option<FastPath>> {
+async fn attach_xdp(
+    network: &Network,
+    serve: &Serve,
+    loaders: &Loaders,
+) -> anyhow::Result<Option<FastPath>> {
     let interface = &network.interface;
-    match xdp::attach(&interface.name, interface.index, serve.xdp).await? {
+    let answers = answers(network, serve, loaders);
+    match xdp::attach(&interface.name, interface.index, serve.xdp, &answers).await? {
         Attachment::Attached(fast_path) => {
             info!(mode = %fast_path.mode(), "XDP program attached");
             Ok(Some(fast_path))
@@ -106,21 +113,42 @@ async fn attach_xdp(network: &Network, serve: &Serve) -> anyhow::Result<Option<F
     }
 }
 
-fn dhcp_service(network: &Network, serve: &Serve, origin: Origin) -> anyhow::Result<dhcp::Service> {
+/// What the XDP program answers.
+fn answers(network: &Network, serve: &Serve, loaders: &Loaders) -> templates::Answers {
+    let sender = templates::Sender {
+        mac: network.interface.mac,
+        own: network.uplink.address,
+        dhcp_port: serve.ports.dhcp_port,
+        pxe_port: serve.ports.pxe_port,
+    };
+    match network.uplink.mode {
+        Mode::Proxy => templates::of_proxy(loaders, &sender),
+        Mode::Server => templates::of_server(&server_settings(network, serve, loaders), &sender),
+    }
+}
+
+fn server_settings(network: &Network, serve: &Serve, loaders: &Loaders) -> server::Settings {
     let own = network.uplink.address;
-    let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
+    server::Settings {
+        subnet: own,
+        router: serve.gw.unwrap_or(own.addr()),
+        dns: serve.dns.clone(),
+        lease_time: Duration::from_secs(serve.lease_time.into()),
+        loaders: loaders.clone(),
+    }
+}
+
+fn dhcp_service(
+    network: &Network,
+    serve: &Serve,
+    loaders: Loaders,
+) -> anyhow::Result<dhcp::Service> {
+    let own = network.uplink.address;
     let responder = match network.uplink.mode {
         Mode::Proxy => dhcp::Responder::Proxy,
         Mode::Server => {
-            let router = serve.gw.unwrap_or(own.addr());
-            let pool = pool(own, router, serve.range).map_err(UsageError::new)?;
-            let settings = server::Settings {
-                subnet: own,
-                router,
-                dns: serve.dns.clone(),
-                lease_time: Duration::from_secs(serve.lease_time.into()),
-                loaders: loaders.clone(),
-            };
+            let settings = server_settings(network, serve, &loaders);
+            let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
             let (store, held) = open_store(serve)?;
             info!(addresses = pool.size(), held = held.len(), "leasing");
             let server = Box::new(Server::new(settings, Leases::restore(pool, held)));

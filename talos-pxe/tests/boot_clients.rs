@@ -84,9 +84,10 @@ impl Lab {
     }
 
     /// The status of a request with curl.
-    fn status(&self, path: &str) -> String {
-        let output = self.curl(path, &["--output", "/dev/null", "--write-out", "%{http_code}"]);
-        String::from_utf8(output.stdout).unwrap()
+    fn status(&self, path: &str, options: &[&str]) -> String {
+        let mut args = vec!["--output", "/dev/null", "--write-out", "%{http_code}"];
+        args.extend(options);
+        String::from_utf8(self.curl(path, &args).stdout).unwrap()
     }
 
     /// What a TFTP client wrote, if anything.
@@ -122,10 +123,20 @@ fn every_client_fetches_the_same_bytes() {
 #[ignore = "needs tftp, atftp and curl: cargo xtask test"]
 fn curl_fetches_ranges() {
     let (lab, whole) = (Lab::new(), boot_file());
-    for (range, part) in [("0-99", 0..100), ("299990-", 299_990..300_001), ("-5", 299_996..300_001)]
-    {
+    for (range, part) in [
+        ("0-0", 0..1),
+        ("0-99", 0..100),
+        ("150000-150099", 150_000..150_100),
+        ("299990-", 299_990..300_001),
+        ("299990-999999", 299_990..300_001),
+        ("-5", 299_996..300_001),
+        ("-999999", 0..300_001),
+    ] {
         let output = lab.curl("/assets/vmlinuz-amd64", &["--range", range]);
         assert!(output.stdout == whole[part], "{range}");
+    }
+    for range in ["300001-", "999999-", "-0"] {
+        assert_eq!(lab.status("/assets/vmlinuz-amd64", &["--range", range]), "416", "{range}");
     }
     let started = lab.folder.path().join("started");
     fs::write(&started, &whole[..1000]).unwrap();
@@ -137,8 +148,19 @@ fn curl_fetches_ranges() {
 #[ignore = "needs tftp, atftp and curl: cargo xtask test"]
 fn no_client_leaves_the_folders() {
     let lab = Lab::new();
-    for name in ["../assets/worker.yaml", "..\\assets\\worker.yaml", "/etc/passwd", "autoexec.ipxe"]
-    {
+    let absolute = lab.folder.path().join("firmware/undionly.kpxe");
+    for name in [
+        "../firmware/undionly.kpxe",
+        "./undionly.kpxe",
+        "..//firmware//undionly.kpxe",
+        "..\\firmware\\undionly.kpxe",
+        "%2e%2e/firmware/undionly.kpxe",
+        "..%2ffirmware%2fundionly.kpxe",
+        absolute.to_str().unwrap(),
+        "../assets/worker.yaml",
+        "/etc/passwd",
+        "autoexec.ipxe",
+    ] {
         lab.tftp_hpa(name);
         assert_eq!(lab.take_got(), b"", "{name}");
         lab.atftp(name, &[]);
@@ -148,15 +170,30 @@ fn no_client_leaves_the_folders() {
         "/assets/worker.yaml",
         "/assets/../assets/worker.yaml",
         "/assets/../firmware/undionly.kpxe",
+        "/assets/../assets/vmlinuz-amd64",
+        "/assets/./vmlinuz-amd64",
+        "/assets//vmlinuz-amd64",
+        "/assets/vmlinuz-amd64/",
+        "/assets/vmlinuz-amd64%00",
+        "/assets/vmlinuz-amd64%00.txt",
         "/assets/%2e%2e/firmware/undionly.kpxe",
+        "/assets/%2e%2e%2ffirmware%2fundionly.kpxe",
+        "/assets/..%2ffirmware%2fundionly.kpxe",
         "/assets/..%2f..%2f..%2fetc%2fpasswd",
+        "/assets/%2fetc%2fpasswd",
+        "/assets//etc/passwd",
         "/assets/%252e%252e%252fetc%252fpasswd",
         "/assets/%c0%ae%c0%ae/firmware/undionly.kpxe",
+        "/assets/..%5cfirmware%5cundionly.kpxe",
         "/assets/..%5c..%5cetc%5cpasswd",
         "/firmware/../assets/worker.yaml",
+        "/firmware/../assets/vmlinuz-amd64",
+        "/firmware/%2e%2e%2fassets%2fvmlinuz-amd64",
         "/../../etc/passwd",
+        "//etc/passwd",
     ] {
-        assert_eq!(lab.status(path), "404", "{path}");
+        assert_eq!(lab.status(path, &[]), "404", "{path}");
     }
-    assert_eq!(lab.status("/assets/vmlinuz-amd64"), "200");
+    assert_eq!(lab.status("/assets/vmlinuz-amd64", &[]), "200");
+    assert_eq!(lab.status("/assets/vmlinuz%2damd64", &[]), "200");
 }

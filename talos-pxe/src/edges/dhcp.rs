@@ -277,7 +277,10 @@ impl Service {
     fn stay_silent(&mut self, reason: Silence, mac: MacAddr) {
         self.counters.unanswered += 1;
         match reason {
-            Silence::PoolExhausted | Silence::OtherSubnet(_) | Silence::NoBootFile(_) => {
+            Silence::PoolExhausted
+            | Silence::OtherSubnet(_)
+            | Silence::NoBootFile(_)
+            | Silence::Declined(_) => {
                 warn!(machine = %mac, "no answer: {reason}");
             }
             _ => debug!(machine = %mac, "no answer: {reason}"),

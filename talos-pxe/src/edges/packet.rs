@@ -13,6 +13,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::wire::frame::MAX_FRAME;
 
+/// How much may wait for us, in octets: a whole rack's first DISCOVERs arrive at once, and each
+/// takes more than a kilobyte in the kernel.
+const BUFFER: libc::c_int = 4 << 20;
+
 /// Which frames the kernel hands over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
@@ -39,8 +43,10 @@ impl PacketSocket {
         socket.attach_filter(&filter.program())?;
         // Frames that this machine itself sends are not for us.
         set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
-        // A whole rack's first DISCOVERs may arrive while we are busy.
-        socket.set_recv_buffer_size(4 << 20)?;
+        // The system's limit, some 300 frames by default, holds for those without CAP_NET_ADMIN.
+        if set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, BUFFER).is_err() {
+            socket.set_recv_buffer_size(BUFFER as usize)?;
+        }
         socket.set_nonblocking(true)?;
         socket.bind(&link_address(interface, filter.protocol())?)?;
         // SAFETY: the socket owns its descriptor and keeps it open until it is dropped with `Self`.

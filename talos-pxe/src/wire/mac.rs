@@ -85,4 +85,14 @@ mod tests {
             assert_eq!(text.parse::<MacAddr>(), Err(InvalidMac), "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn reads_any_text(text in proptest::prop_oneof!["\\PC*", "([0-9a-fA-F]{2}[:-]?|é){6}"]) {
+            if let Ok(mac) = text.parse::<MacAddr>() {
+                let digits = text.to_lowercase().replace([':', '-'], "");
+                proptest::prop_assert_eq!(mac.to_string().replace(':', ""), digits);
+            }
+        }
+    }
 }

@@ -105,7 +105,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn takes_any_query(query in "\\PC*") {
+        fn takes_any_query(
+            query in prop_oneof!["\\PC*", "([a-c]|mac|type|[=&%+]|%[0-9a-f]{2}|%c3){0,40}"],
+        ) {
             let _ = Labels::from_query(&query).map(|labels| labels.mac());
         }
     }

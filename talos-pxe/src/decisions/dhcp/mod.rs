@@ -9,6 +9,7 @@ mod probes;
 pub mod proxy;
 mod reply;
 pub mod server;
+pub mod templates;
 #[cfg(test)]
 mod tests;
 

@@ -34,6 +34,54 @@ pub struct Settings {
     pub loaders: Loaders,
 }
 
+impl Settings {
+    /// A reply that gives `address`; the lease's part of the decision has been made.
+    pub(super) fn give(
+        &self,
+        from: Ingress,
+        request: &Message,
+        kind: MessageType,
+        address: Ipv4Addr,
+    ) -> Reply {
+        let mut message = self.with_times(reply::reply_to(request, kind, self.own_address()));
+        message.yiaddr = address;
+        if kind == MessageType::Ack {
+            message.ciaddr = request.ciaddr;
+        }
+        self.finish(message, from, request)
+    }
+
+    fn with_times(&self, mut message: Message) -> Message {
+        let lease = u32::try_from(self.lease_time.as_secs()).unwrap_or(u32::MAX);
+        // T1 and T2 as section 4.4.5 sets them: half and seven eighths of the lease.
+        for (code, seconds) in [
+            (OptionCode::AddressLeaseTime, lease),
+            (OptionCode::Renewal, lease / 2),
+            (OptionCode::Rebinding, lease - lease / 8),
+        ] {
+            message.options.append(code, &seconds.to_be_bytes());
+        }
+        message
+    }
+
+    fn finish(&self, mut message: Message, from: Ingress, request: &Message) -> Reply {
+        let Settings { subnet, router, dns, loaders, .. } = self;
+        message.options.add_addresses(OptionCode::SubnetMask, &[subnet.netmask()]);
+        message.options.add_addresses(OptionCode::Router, &[*router]);
+        message.options.add_addresses(OptionCode::DomainNameServer, dns);
+        let client = Client::of(request);
+        if let Some(file) = loaders.file_for(client) {
+            reply::add_boot(&mut message, client, file, loaders.origin.address, Service::Server);
+        }
+        reply::echo(&mut message, request);
+        reply::address(message, from)
+    }
+
+    fn own_address(&self) -> Ipv4Addr {
+        self.loaders.origin.address
+    }
+}
+
 /// The next thing to do for a request.
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +190,7 @@ impl Server {
 
     fn offer(&self, from: Ingress, request: &Message) -> Option<Reply> {
         let address = self.leases.address_of(request.chaddr)?;
-        Some(self.give(from, request, MessageType::Offer, address))
+        Some(self.settings.give(from, request, MessageType::Offer, address))
     }
 
     /// The four kinds of REQUEST (RFC 2131 section 4.3.2, table 4).
@@ -183,22 +231,7 @@ impl Server {
             return Ok(self.refuse(from, request));
         }
         self.leases.bind(now, request.chaddr, self.settings.lease_time);
-        Ok(self.give(from, request, MessageType::Ack, address))
-    }
-
-    fn give(
-        &self,
-        from: Ingress,
-        request: &Message,
-        kind: MessageType,
-        address: Ipv4Addr,
-    ) -> Reply {
-        let mut message = self.with_times(reply::reply_to(request, kind, self.own_address()));
-        message.yiaddr = address;
-        if kind == MessageType::Ack {
-            message.ciaddr = request.ciaddr;
-        }
-        self.finish(message, from, request)
+        Ok(self.settings.give(from, request, MessageType::Ack, address))
     }
 
     /// Configuration without an address (RFC 2131 section 4.3.5).
@@ -208,39 +241,13 @@ impl Server {
             Ipv4Addr::UNSPECIFIED => *from.source.ip(),
             address => address,
         };
-        self.finish(message, from, request)
+        self.settings.finish(message, from, request)
     }
 
     fn refuse(&self, from: Ingress, request: &Message) -> Reply {
         let mut message = reply::reply_to(request, MessageType::Nak, self.own_address());
         // The relay must broadcast it: the client's address is wrong (section 4.3.2).
         message.broadcast |= !message.giaddr.is_unspecified();
-        reply::echo(&mut message, request);
-        reply::address(message, from)
-    }
-
-    fn with_times(&self, mut message: Message) -> Message {
-        let lease = u32::try_from(self.settings.lease_time.as_secs()).unwrap_or(u32::MAX);
-        // T1 and T2 as section 4.4.5 sets them: half and seven eighths of the lease.
-        for (code, seconds) in [
-            (OptionCode::AddressLeaseTime, lease),
-            (OptionCode::Renewal, lease / 2),
-            (OptionCode::Rebinding, lease - lease / 8),
-        ] {
-            message.options.append(code, &seconds.to_be_bytes());
-        }
-        message
-    }
-
-    fn finish(&self, mut message: Message, from: Ingress, request: &Message) -> Reply {
-        let Settings { subnet, router, dns, loaders, .. } = &self.settings;
-        message.options.add_addresses(OptionCode::SubnetMask, &[subnet.netmask()]);
-        message.options.add_addresses(OptionCode::Router, &[*router]);
-        message.options.add_addresses(OptionCode::DomainNameServer, dns);
-        let client = Client::of(request);
-        if let Some(file) = loaders.file_for(client) {
-            reply::add_boot(&mut message, client, file, loaders.origin.address, Service::Server);
-        }
         reply::echo(&mut message, request);
         reply::address(message, from)
     }
@@ -268,6 +275,6 @@ impl Server {
     }
 
     fn own_address(&self) -> Ipv4Addr {
-        self.settings.loaders.origin.address
+        self.settings.own_address()
     }
 }

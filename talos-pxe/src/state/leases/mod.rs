@@ -16,7 +16,7 @@ use crate::wire::MacAddr;
 
 /// How long an address waits for the REQUEST that takes an offer up. Boot ROMs collect offers
 /// for some seconds and ask again up to a minute later.
-const OFFER_HOLD: Duration = Duration::from_secs(60);
+pub const OFFER_HOLD: Duration = Duration::from_secs(60);
 /// How long an address rests after a machine declined it or another was found to use it.
 const QUARANTINE: Duration = Duration::from_secs(600);
 
@@ -164,19 +164,35 @@ impl Leases {
     /// not fit before it.
     pub fn bind(&mut self, now: BootTime, mac: MacAddr, lease_time: Duration) {
         let Some((address, binding)) = self.binding_of(mac) else { return };
-        let mut until = binding.stored;
-        if until < now + lease_time {
-            until = now + lease_time * HORIZON;
-            self.changes.push(Change::Hold(Held { mac, address, until }));
-        }
+        let until = match binding.stored {
+            stored if now + lease_time <= stored => stored,
+            _ => self.move_horizon(now, mac, address, lease_time),
+        };
         self.set(address, Binding { hold: Hold::Lease, until, stored: until, ..binding });
     }
 
     /// Ends a machine's lease or offer. The address stays its own until another needs it.
     pub fn release(&mut self, now: BootTime, mac: MacAddr) {
-        if let Some((address, binding)) = self.binding_of(mac) {
-            self.set(address, Binding { until: binding.until.min(now), ..binding });
+        let Some((address, binding)) = self.binding_of(mac) else { return };
+        if binding.until <= now {
+            return;
         }
+        if binding.hold == Hold::Lease {
+            self.changes.push(Change::Hold(Held { mac, address, until: now }));
+        }
+        self.set(address, Binding { until: now, stored: binding.stored.min(now), ..binding });
+    }
+
+    fn move_horizon(
+        &mut self,
+        now: BootTime,
+        mac: MacAddr,
+        address: Ipv4Addr,
+        lease_time: Duration,
+    ) -> BootTime {
+        let until = now + lease_time * HORIZON;
+        self.changes.push(Change::Hold(Held { mac, address, until }));
+        until
     }
 
     /// Takes an address that someone unknown uses out of service for a while.

@@ -1,19 +1,21 @@
-//! Loads the XDP program that the build embedded, attaches it and reads its counters.
+//! The XDP program on an interface: attached, in which mode, and until when.
+
+mod load;
+mod maps;
 
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
-use aya::Ebpf;
-use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramError, Xdp, XdpMode};
+use aya::programs::{ProgramError, XdpMode};
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
 use rustix::io::Errno;
-use talos_pxe_ebpf::{COUNTERS, Counters, PROGRAM};
+use talos_pxe_ebpf::maps::DEFAULT_CAPACITY;
+
+pub use load::{Loaded, OBJECT};
+pub use maps::{InsertError, Maps, Sent};
 
 use crate::cli::XdpChoice;
-
-/// The object file of the XDP program; empty when there was no BPF toolchain to compile it.
-pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdp.o"));
+use crate::decisions::dhcp::templates::Answers;
 
 /// Where the kernel runs the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,8 @@ pub enum Attachment {
 /// An attached XDP program. Dropping it detaches the program; so does the kernel, by closing the
 /// link's file descriptor, however the process ends.
 pub struct FastPath {
-    counters: PerCpuArray<MapData, Counters>,
+    /// The program's maps.
+    pub maps: Maps,
     mode: Mode,
     _link: FdLink,
 }
@@ -66,35 +69,31 @@ impl FastPath {
     pub fn mode(&self) -> Mode {
         self.mode
     }
-
-    /// What the program has counted since it was attached, on all CPUs.
-    ///
-    /// # Errors
-    ///
-    /// When the kernel does not let us read the map.
-    pub fn counters(&self) -> Result<Counters> {
-        let per_cpu = self.counters.get(&0, 0).context("cannot read the XDP counters")?;
-        Ok(per_cpu.iter().copied().fold(Counters::default(), Counters::plus))
-    }
 }
 
-/// Attaches the program to the interface `name` of this `index`, as `choice` says. Drivers may
-/// drop the carrier for a moment when a program is attached natively, so do it first.
+/// Attaches the program to the interface `name` of this `index`, as `choice` says, to answer with
+/// `answers`; when those change, attach it again. Drivers may drop the carrier for a moment when a
+/// program is attached natively, so do it first.
 ///
 /// # Errors
 ///
 /// When the mode that `choice` forces is not to be had. With [`XdpChoice::Auto`] nothing is an
 /// error: see [`Attachment::Unavailable`].
-pub async fn attach(name: &str, index: u32, choice: XdpChoice) -> Result<Attachment> {
+pub async fn attach(
+    name: &str,
+    index: u32,
+    choice: XdpChoice,
+    answers: &Answers,
+) -> Result<Attachment> {
     let attached = match choice {
         XdpChoice::Off => return Ok(Attachment::Off),
-        XdpChoice::Native => attach_as(name, index, Mode::Native).await,
-        XdpChoice::Generic => attach_as(name, index, Mode::Generic).await,
-        XdpChoice::Auto => match attach_as(name, index, Mode::Native).await {
+        XdpChoice::Native => attach_as(name, index, Mode::Native, answers).await,
+        XdpChoice::Generic => attach_as(name, index, Mode::Generic, answers).await,
+        XdpChoice::Auto => match attach_as(name, index, Mode::Native, answers).await {
             Ok(fast_path) => Ok(fast_path),
             Err(refused) => {
                 tracing::debug!("{refused:#}");
-                attach_as(name, index, Mode::Generic).await
+                attach_as(name, index, Mode::Generic, answers).await
             }
         },
     };
@@ -105,30 +104,23 @@ pub async fn attach(name: &str, index: u32, choice: XdpChoice) -> Result<Attachm
     }
 }
 
-async fn attach_as(name: &str, index: u32, mode: Mode) -> Result<FastPath> {
-    ensure!(
-        !OBJECT.is_empty(),
-        "this talos-pxe was built without the XDP program: run `cargo xtask setup`, then build again"
-    );
-    let (counters, link) =
-        load_and_link(index, mode).map_err(|error| explain(error, name, mode))?;
+async fn attach_as(name: &str, index: u32, mode: Mode, answers: &Answers) -> Result<FastPath> {
+    let (maps, link) =
+        load_and_link(index, mode, answers).map_err(|error| explain(error, name, mode))?;
     let granted = granted_mode(index).await?;
     ensure!(granted == mode, "asked for {mode} XDP on {name}, the kernel gave {granted}");
-    Ok(FastPath { counters, mode: granted, _link: link })
+    Ok(FastPath { maps, mode: granted, _link: link })
 }
 
-fn load_and_link(index: u32, mode: Mode) -> Result<(PerCpuArray<MapData, Counters>, FdLink)> {
-    let mut ebpf = Ebpf::load(OBJECT)?;
-    let counters: Map = ebpf.take_map(COUNTERS).context("the object has no counters")?;
-    let program: &mut Xdp =
-        ebpf.program_mut(PROGRAM).context("the object has no XDP program")?.try_into()?;
-    program.load()?;
+fn load_and_link(index: u32, mode: Mode, answers: &Answers) -> Result<(Maps, FdLink)> {
+    let mut loaded = Loaded::new(answers, DEFAULT_CAPACITY)?;
+    let program = loaded.program()?;
     let id = program.attach_to_if_index(index, mode.into())?;
     // aya falls back to netlink where the kernel has no links for XDP (before Linux 5.9). Such a
     // program would stay attached after a crash; dropping it here detaches it.
     let link = FdLink::try_from(program.take_link(id)?)
         .map_err(|_| anyhow!("the kernel gives no link for it (Linux 5.9 or later does)"))?;
-    Ok((PerCpuArray::try_from(counters)?, link))
+    Ok((loaded.maps, link))
 }
 
 /// Turns a refusal into one line that names the next step, where there is one.

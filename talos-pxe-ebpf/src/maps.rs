@@ -1,0 +1,187 @@
+//! The maps: what the daemon tells the program, and what the program tells the daemon.
+//!
+//! IP addresses, MAC addresses and ports are octets in network order; times are nanoseconds on
+//! the boot-time clock (`CLOCK_BOOTTIME`).
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::class::Class;
+use crate::frame::SHORTEST_REPLY;
+
+/// The name of the array whose only element is the [`Config`].
+pub const CONFIG: &str = "CONFIG";
+/// The name of the hash map from [`MachineKey`] to [`Machine`].
+pub const MACHINES: &str = "MACHINES";
+/// The name of the array of [`Template`]s; see [`Answer::template`].
+pub const TEMPLATES: &str = "TEMPLATES";
+/// The name of the per-CPU array whose only element is a [`Counters`](crate::outcome::Counters).
+pub const COUNTERS: &str = "COUNTERS";
+/// The name of the ring buffer of [`Event`]s.
+pub const EVENTS: &str = "EVENTS";
+
+/// How many machines the program can know, unless another number is set when it is loaded.
+pub const DEFAULT_CAPACITY: u32 = 65_536;
+/// The ring buffer's size in octets: some 50,000 events, a tenth of a second at 500,000 replies
+/// a second.
+pub const EVENTS_SIZE: u32 = 2 << 20;
+
+/// Who answers on the DHCP port.
+#[repr(u16)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nobody: every frame is passed on.
+    Off = 0,
+    /// The DHCP server.
+    Server = 1,
+    /// The proxyDHCP server.
+    Proxy = 2,
+}
+
+/// What the program needs to know of the network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Config {
+    /// An OFFER needs a horizon at least this many nanoseconds ahead.
+    pub offer_span: u64,
+    /// An ACK needs a horizon at least this many nanoseconds ahead.
+    pub lease_span: u64,
+    /// Our own address, which is the server identifier.
+    pub address: [u8; 4],
+    /// The served subnet's address.
+    pub subnet: [u8; 4],
+    /// Its mask.
+    pub netmask: [u8; 4],
+    /// Its broadcast address.
+    pub broadcast: [u8; 4],
+    /// Our Ethernet address.
+    pub mac: [u8; 6],
+    /// UDP port of the DHCP service.
+    pub dhcp_port: [u8; 2],
+    /// UDP port of the boot server.
+    pub boot_server_port: [u8; 2],
+    /// A [`Mode`].
+    pub mode: u16,
+    /// Zero.
+    pub padding: [u8; 4],
+}
+
+const _: () = assert!(size_of::<Config>() == 48);
+
+/// A machine's MAC address, as the key of its entry.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct MachineKey {
+    mac: [u8; 6],
+    padding: [u8; 2],
+}
+
+const _: () = assert!(size_of::<MachineKey>() == 8);
+
+impl MachineKey {
+    /// The key for this MAC address.
+    #[inline(always)]
+    pub const fn new(mac: [u8; 6]) -> Self {
+        Self { mac, padding: [0; 2] }
+    }
+}
+
+/// A machine that the program may answer. The program never writes to it: its cache line stays
+/// shared, and the daemon replaces the whole entry at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Machine {
+    /// Until when the address may be promised: it has been stored that the machine has it.
+    pub horizon: u64,
+    /// The machine's address.
+    pub address: [u8; 4],
+    /// Zero.
+    pub padding: [u8; 4],
+}
+
+const _: () = assert!(size_of::<Machine>() == 16);
+
+/// The kinds of answers.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An OFFER from the DHCP port.
+    Offer = 0,
+    /// An ACK from the DHCP port.
+    Ack = 1,
+    /// An ACK from the boot server's port.
+    BootServer = 2,
+}
+
+impl Answer {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Offer, Self::Ack, Self::BootServer];
+    /// How many templates there are.
+    pub const TEMPLATES: u32 = Class::COUNT * 4;
+
+    /// The number of the template for this kind of answer to this class of client.
+    #[inline(always)]
+    pub const fn template(self, class: Class) -> u32 {
+        class.index() * 4 + self as u32
+    }
+}
+
+/// The part of a reply's frame that is the same for all clients of a class: everything before
+/// the options that are echoed. Fields that differ are zero.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Template {
+    /// How many octets of `frame` count; zero when the daemon does not answer such a request.
+    pub length: u32,
+    /// `length`, or that of the shortest reply: `frame` holds its padding.
+    pub written: u32,
+    /// Sum of the IPv4 header, by [`word16`](crate::frame::word16), not folded.
+    pub ip_sum: u32,
+    /// The same of the UDP header, its pseudo header and what it carries.
+    pub udp_sum: u32,
+    /// The frame.
+    pub frame: [u8; Template::FRAME],
+}
+
+const _: () = assert!(size_of::<Template>() == 1024);
+const _: () = assert!(Template::FRAME >= SHORTEST_REPLY);
+
+impl Template {
+    /// The longest template, in octets.
+    pub const FRAME: usize = 1008;
+}
+
+/// An answer that was sent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Event {
+    /// When.
+    pub time: u64,
+    /// The client's MAC address.
+    pub mac: [u8; 6],
+    /// An [`Answer`].
+    pub answer: u8,
+    /// The number of a [`Class`].
+    pub class: u8,
+    /// The address that was offered or leased; 0.0.0.0 for an answer without one.
+    pub address: [u8; 4],
+    /// Zero.
+    pub padding: [u8; 4],
+}
+
+const _: () = assert!(size_of::<Event>() == 24);
+
+/// aya has a marker trait of its own.
+#[cfg(not(target_arch = "bpf"))]
+#[expect(unsafe_code, reason = "a promise about the types' layout")]
+mod aya_pod {
+    // SAFETY: they are `bytemuck::Pod`: every bit pattern is a value and there is no padding.
+    unsafe impl aya::Pod for super::Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::MachineKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Machine {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Template {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for crate::outcome::Counters {}
+}

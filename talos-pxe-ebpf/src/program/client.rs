@@ -1,0 +1,111 @@
+//! What a client is: the daemon's `Client::of` in the program's words. What takes more to find
+//! out is left to the daemon; a test compares the two.
+
+use talos_pxe_ebpf::class::Class;
+use talos_pxe_ebpf::outcome::Outcome;
+
+use super::options::{Options, Slot};
+
+/// Within iPXE's options: it can load from HTTP.
+const IPXE_HTTP: u8 = 0x13;
+/// How many of iPXE's options are looked at; iPXE sends up to 25.
+const IPXE_STEPS: usize = 40;
+/// How many octets of a class or parameter list are searched.
+const SEARCHED: u64 = 64;
+const BOOT_FILE_NAME: u8 = 67;
+
+/// The class of the client that sent these options; `names_file` when its `file` field is not
+/// empty.
+#[inline(always)]
+pub fn class(options: &Options, names_file: bool) -> Result<Class, Outcome> {
+    if is_ipxe(options) {
+        return ipxe(options);
+    }
+    let class = options.place(Slot::ClassIdentifier);
+    let length = if class == 0 { 0 } else { options.octet(class + 1) };
+    let architecture = options.architecture();
+    if length >= 9 && options.octets(class + 2) == *b"PXEClien" && options.octet(class + 10) == b't'
+    {
+        return architecture.map(Class::pxe).ok_or(Outcome::UnusualClient);
+    }
+    if length >= 10
+        && options.octets(class + 2) == *b"HTTPClie"
+        && options.octets(class + 10) == *b"nt"
+    {
+        return architecture.map(Class::http).ok_or(Outcome::UnusualClient);
+    }
+    match architecture {
+        Some(architecture) => Ok(Class::bootp(architecture)),
+        // A class may name the architecture between colons.
+        None if contains(options, class, b':')? => Err(Outcome::UnusualClient),
+        None if names_file => Ok(Class::bootp(0)),
+        None if contains(options, options.place(Slot::ParameterList), BOOT_FILE_NAME)? => {
+            Ok(Class::bootp(0))
+        }
+        None => Ok(Class::PLAIN),
+    }
+}
+
+/// The user class is plain text, or a list of length-prefixed ones (RFC 3004).
+#[inline(always)]
+fn is_ipxe(options: &Options) -> bool {
+    let at = options.place(Slot::UserClass);
+    if at == 0 {
+        return false;
+    }
+    match options.octet(at + 1) {
+        4 => options.octets(at + 2) == *b"iPXE",
+        5 => options.octet(at + 2) == 4 && options.octets(at + 3) == *b"iPXE",
+        _ => false,
+    }
+}
+
+#[inline(always)]
+fn ipxe(options: &Options) -> Result<Class, Outcome> {
+    let place = options.place(Slot::Ipxe);
+    if place == 0 {
+        return Ok(Class::IPXE_TFTP);
+    }
+    let end = place + 2 + u64::from(options.octet(place + 1));
+    let mut at = place + 2;
+    for _ in 0..IPXE_STEPS {
+        if at + 2 > end {
+            return Ok(Class::IPXE_TFTP);
+        }
+        if options.octet(at) == IPXE_HTTP {
+            return Ok(Class::IPXE_HTTP);
+        }
+        at += 2 + u64::from(options.octet(at + 1));
+    }
+    Err(Outcome::UnusualClient)
+}
+
+/// Whether the value of the option at `place` contains `wanted`; an error if it is too long to
+/// search.
+#[inline(always)]
+fn contains(options: &Options, place: u64, wanted: u8) -> Result<bool, Outcome> {
+    if place == 0 {
+        return Ok(false);
+    }
+    let length = u64::from(options.octet(place + 1));
+    if length > SEARCHED {
+        return Err(Outcome::UnusualClient);
+    }
+    for at in (0..SEARCHED).step_by(8) {
+        if at >= length {
+            break;
+        }
+        // Octets that are wanted become zero, and those behind the value all ones.
+        let mut octets = u64::from_le_bytes(options.octets(place + 2 + at));
+        octets ^= u64::from_le_bytes([wanted; 8]);
+        let left = length - at;
+        if left < 8 {
+            octets |= u64::MAX << (8 * left);
+        }
+        let ones = u64::from_le_bytes([0x01; 8]);
+        if octets.wrapping_sub(ones) & !octets & (ones << 7) != 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

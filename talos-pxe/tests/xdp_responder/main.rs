@@ -1,0 +1,14 @@
+//! The XDP program answers as the daemon does, and nothing that the daemon would not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod generated;
+mod reasons;
+mod reference;
+mod requests;
+mod states;

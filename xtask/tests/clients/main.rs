@@ -1,0 +1,71 @@
+//! The clients that people have, on a switch with talos-pxe: DHCP clients, a load generator, TFTP
+//! and HTTP clients, and U-Boot.
+
+mod dhcp;
+mod files;
+mod load;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use talos_pxe::wire::dhcp::{Message, Opcode};
+use talos_pxe::wire::frame::UdpFrame;
+use xtask::lab::capture::{self, Capture};
+use xtask::lab::server::{self, Server};
+use xtask::lab::{Host, Lab};
+
+/// How long a client may take for one step on a busy computer; dhclient renews after up to 15 s.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A network with talos-pxe as its DHCP server, and a capture of what passes.
+struct Site {
+    server: Server,
+    _host: Host,
+    capture: Capture,
+    lab: Lab,
+}
+
+impl Site {
+    fn new(flags: &[&str]) -> Result<Site> {
+        let lab = Lab::new()?;
+        let assets = lab.dir().join("root/assets");
+        fs::create_dir_all(&assets)?;
+        for name in ["vmlinuz-amd64", "initramfs-amd64.xz"] {
+            fs::copy("/usr/lib/ipxe/undionly.kpxe", assets.join(name))?;
+        }
+        let capture = lab.capture(&lab.dir().join("pcap"))?;
+        let host = lab.host("talos-pxe")?;
+        let mut arguments = vec!["--root".into(), lab.dir().join("root").into_os_string()];
+        arguments.extend(["--mode", "server", "-v"].iter().chain(flags).map(Into::into));
+        let server = Server::start(&server::build()?, &host, arguments)?;
+        Ok(Site { server, _host: host, capture, lab })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.lab.dir().join(name)
+    }
+
+    /// The DHCP messages to and from each of the hosts, such as `OFFER to 192.168.123.2`, without
+    /// repetitions.
+    fn messages<const N: usize>(self, clients: [&Host; N]) -> Result<[Vec<String>; N]> {
+        self.capture.stop()?;
+        let mut messages = clients.map(|_| Vec::new());
+        for frame in capture::frames(&self.lab.dir().join("pcap"))? {
+            let Ok(udp) = UdpFrame::parse(&frame) else { continue };
+            let Ok(message) = Message::parse(udp.payload) else { continue };
+            let ports = (udp.source.port(), udp.destination.port());
+            let expected = if message.op == Opcode::BootRequest { (68, 67) } else { (67, 68) };
+            assert_eq!(ports, expected, "{message:?}");
+            for (client, messages) in clients.iter().zip(&mut messages) {
+                if message.chaddr.to_string() == client.mac() {
+                    let kind = format!("{:?}", message.kind).to_uppercase();
+                    messages.push(format!("{kind} to {}", udp.destination.ip()));
+                }
+            }
+        }
+        messages.iter_mut().for_each(Vec::dedup);
+        Ok(messages)
+    }
+}
