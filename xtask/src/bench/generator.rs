@@ -74,6 +74,24 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// That of no load.
+    ///
+    /// # Errors
+    /// Never: the bounds of the histograms are right.
+    pub fn none() -> Result<Outcome> {
+        let histogram = || Histogram::new_with_bounds(1, LONGEST, 3).context("no histogram");
+        Ok(Outcome {
+            sent: 0,
+            answered: 0,
+            wrong: 0,
+            fault: None,
+            seconds: 0.0,
+            latency: histogram()?,
+            service: histogram()?,
+            late: histogram()?,
+        })
+    }
+
     /// Whether every request was sent in time and got its right answer.
     pub fn is_clean(&self, load: &Load) -> bool {
         self.is_lossless() && self.in_time(load)
@@ -239,20 +257,15 @@ impl<'a> Running<'a> {
         load: Load,
         xids: Xids,
     ) -> Result<Running<'a>> {
-        let histogram = || Histogram::new_with_bounds(1, LONGEST, 3).context("no histogram");
-        let outcome = Outcome {
-            sent: 0,
-            answered: 0,
-            wrong: 0,
-            fault: None,
-            seconds: 0.0,
-            latency: histogram()?,
-            service: histogram()?,
-            late: histogram()?,
-        };
         // Room for the answers of two seconds.
         let slots = (load.rate as usize).saturating_mul(2).next_power_of_two();
-        Ok(Running { packets, machines, xids, slots: vec![Slot::default(); slots], outcome })
+        Ok(Running {
+            packets,
+            machines,
+            xids,
+            slots: vec![Slot::default(); slots],
+            outcome: Outcome::none()?,
+        })
     }
 
     fn run(mut self, load: Load, start: Nanos) -> Result<Outcome> {
@@ -273,7 +286,7 @@ impl<'a> Running<'a> {
                 end += 1;
             }
             if end > number {
-                self.send(number..end, load.kind, &due)?;
+                self.send(number..end, load.kind, due)?;
                 number = end;
             }
             while self.receive() {}

@@ -128,11 +128,24 @@ impl Process {
                 thread::sleep(Duration::from_millis(1));
             }
             if let Some(status) = self.ended()? {
+                self.read_to_end(deadline)?;
                 return Ok(status);
             }
             if Instant::now() >= deadline {
                 bail!("{} still runs after {timeout:?}{}", self.name, self.tail());
             }
+            interrupt::check()?;
+        }
+    }
+
+    /// Waits until all that it wrote before its end is in the transcript.
+    fn read_to_end(&self, deadline: Instant) -> Result<()> {
+        loop {
+            let state = self.transcript.lock();
+            if state.writers == 0 || Instant::now() >= deadline {
+                return Ok(());
+            }
+            self.transcript.wait(state, TICK);
             interrupt::check()?;
         }
     }
