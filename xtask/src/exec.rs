@@ -1,6 +1,7 @@
 //! Runs a command to its end.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use crate::interrupt;
 
@@ -26,6 +28,15 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// As [`output`].
 pub fn output_with_errors_shown(command: &mut Command) -> Result<String> {
     wait(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()))
+}
+
+/// The program of the target `name`, according to cargo's messages in JSON.
+pub fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    messages
+        .filter(|message| message.pointer("/target/name").is_some_and(|target| target == name))
+        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
+        .next_back()
 }
 
 fn wait(command: &mut Command) -> Result<String> {

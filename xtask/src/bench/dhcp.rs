@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Dhcp;
-use super::generator::{self, Kind, Load, Outcome};
+use super::generator::{Kind, Load, Outcome};
 use super::http::{self, Downloads};
 use super::report::{self, Row, Way, What};
 use super::search;
@@ -103,25 +103,18 @@ impl Run<'_> {
         let mut bed = servers::start(&self.lab, kind, &self.daemon, &self.root)?;
         self.say(name, "first addresses");
         let sender = bed.sender(Way::Direct);
-        let mut machines = fleet::bind(&mut bed.packets, sender, count, kind.window())?;
+        let mut machines = fleet::bind(bed.generator.one(), sender, count, kind.window())?;
         bed.introduce(&machines)?;
-        let mut xid = 1;
         for way in self.plan.ways {
             fleet::address(&mut machines, bed.sender(*way));
-            self.way(&mut bed, *way, &mut machines, &mut xid)?;
+            self.way(&mut bed, *way, &mut machines)?;
         }
         fleet::address(&mut machines, bed.sender(Way::Direct));
-        self.beside_downloads(&mut bed, &mut machines, &mut xid)?;
+        self.beside_downloads(&mut bed, &mut machines)?;
         bed.process.check()
     }
 
-    fn way(
-        &mut self,
-        bed: &mut Bed,
-        way: Way,
-        machines: &mut [Machine],
-        xid: &mut u32,
-    ) -> Result<()> {
+    fn way(&mut self, bed: &mut Bed, way: Way, machines: &mut [Machine]) -> Result<()> {
         let name = bed.kind.name();
         let count = machines.len();
         let mut most = 0;
@@ -129,7 +122,7 @@ impl Run<'_> {
             let highest = search::highest(*kind, self.plan.step, 500, |load| {
                 self.say(name, &format!("{way:?}, {:?} at {}/s", load.kind, load.rate));
                 bed.process.check()?;
-                generator::run(&mut bed.packets, machines, load, xid)
+                bed.generator.run(machines, load)
             })?;
             most = highest.rate as u32;
             self.row(name, way, count, What::Highest(*kind, highest));
@@ -144,18 +137,13 @@ impl Run<'_> {
         for rate in rates {
             let load = Load { kind: Kind::Both, rate, time: self.plan.times };
             self.say(name, &format!("{way:?}, answers timed at {rate}/s"));
-            let outcome = generator::run(&mut bed.packets, machines, load, xid)?;
+            let outcome = bed.generator.run(machines, load)?;
             self.times(name, way, count, load, outcome, None)?;
         }
         Ok(())
     }
 
-    fn beside_downloads(
-        &mut self,
-        bed: &mut Bed,
-        machines: &mut [Machine],
-        xid: &mut u32,
-    ) -> Result<()> {
+    fn beside_downloads(&mut self, bed: &mut Bed, machines: &mut [Machine]) -> Result<()> {
         let (name, count) = (bed.kind.name(), machines.len());
         self.say(name, "answers timed beside downloads");
         let _nginx = match bed.kind {
@@ -167,8 +155,7 @@ impl Run<'_> {
         };
         let downloads = Downloads::start(&bed.far, servers::ADDRESS)?;
         let load = Load { kind: Kind::Both, rate: BESIDE, time: self.plan.times };
-        let (outcome, traffic) =
-            downloads.during(|| generator::run(&mut bed.packets, machines, load, xid))?;
+        let (outcome, traffic) = downloads.during(|| bed.generator.run(machines, load))?;
         self.times(name, Way::Direct, count, load, outcome, Some(traffic))
     }
 

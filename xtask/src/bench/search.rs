@@ -57,3 +57,35 @@ pub fn highest(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that loses one in ten requests above 10,000 a second, behind a generator that can
+    /// do so many.
+    fn highest_of(generator: u32) -> Highest {
+        let time = Duration::from_secs(1);
+        highest(Kind::Both, time, 500, |load| {
+            let mut outcome = Outcome::none()?;
+            outcome.sent = load.rate.into();
+            outcome.seconds = f64::from(load.rate.max(generator)) / f64::from(generator);
+            let rate = outcome.sent as f64 / outcome.seconds;
+            outcome.answered = if rate > 10_000.0 { outcome.sent * 9 / 10 } else { outcome.sent };
+            Ok(outcome)
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn the_highest_rate_is_found_to_a_twentieth() {
+        let Highest { rate, generator_bound } = highest_of(1_000_000);
+        assert!((9_500.0..=10_000.0).contains(&rate) && !generator_bound, "{rate}");
+    }
+
+    #[test]
+    fn a_generator_at_its_limit_is_not_taken_for_a_server() {
+        let Highest { rate, generator_bound } = highest_of(7_000);
+        assert!((6_900.0..=7_100.0).contains(&rate) && generator_bound, "{rate}");
+    }
+}

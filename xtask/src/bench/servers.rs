@@ -10,6 +10,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::json;
 
+use super::generator::Generator;
 use super::report::Way;
 use crate::exec;
 use crate::lab::process::Process;
@@ -17,7 +18,6 @@ use crate::lab::server::Server;
 use crate::lab::{Host, Lab};
 use crate::load::fleet::Machine;
 use crate::load::frame::{Client, Mac, Relay, Sender, Target};
-use crate::load::packets::Packets;
 
 /// The server's address.
 pub const ADDRESS: [u8; 4] = [10, 77, 0, 1];
@@ -84,8 +84,8 @@ pub struct Bed {
     pub host: Host,
     /// The other end, where the load comes from.
     pub far: Host,
-    /// The packets there.
-    pub packets: Packets,
+    /// What sends and receives there.
+    pub generator: Generator,
     target: Target,
 }
 
@@ -151,8 +151,8 @@ pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path) -> Result<Bed> {
     };
     neighbours(&host, [(RELAY.mac, RELAY.address)])?;
     let target = Target { address: ADDRESS.into(), mac: host.mac_bytes()? };
-    let packets = Packets::open(&far)?;
-    Ok(Bed { kind, process, host, far, packets, target })
+    let generator = Generator::open(&far)?;
+    Ok(Bed { kind, process, host, far, generator, target })
 }
 
 /// Files go over a second cable, so that they take the server's CPUs but not the first cable's

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use super::Host;
 use super::process::Process;
@@ -44,11 +43,7 @@ fn build_with(options: &[&str]) -> Result<PathBuf> {
     command.arg("--message-format=json-render-diagnostics").current_dir(repository());
     let messages =
         exec::output_with_errors_shown(&mut command).context("cannot build talos-pxe")?;
-    let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    messages
-        .filter_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
-        .next_back()
-        .context("cargo built no talos-pxe")
+    exec::executable(&messages, "talos-pxe").context("cargo built no talos-pxe")
 }
 
 /// Keeps the settings of the user's own environment from a daemon that `command` starts.

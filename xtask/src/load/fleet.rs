@@ -50,7 +50,7 @@ struct Binding<'a> {
 
 impl Binding<'_> {
     fn ask(&mut self, sender: Sender, ask: Ask) -> Result<()> {
-        self.xid = self.xid.wrapping_add(1);
+        self.xid = self.xid.wrapping_add(2);
         self.pending.insert(sender.mac, Pending { sender, xid: self.xid });
         self.timeouts.push_back((Instant::now() + PATIENCE, sender.mac, self.xid));
         self.packets.send(&[sender.ask(ask).with_xid(self.xid)]).context("cannot send")
@@ -107,7 +107,7 @@ pub fn bind(
     count: u32,
     window: usize,
 ) -> Result<Vec<Machine>> {
-    // Not the identifiers of the load that follows.
+    // Not the identifiers of the load that follows, and even ones, for the first socket.
     let xid = 0x8000_0000;
     let mut binding = Binding { packets, pending: HashMap::new(), timeouts: VecDeque::new(), xid };
     let mut machines = Vec::new();

@@ -17,7 +17,7 @@ use crate::lab::Host;
 /// What a frame takes in the ring; longer ones are cut short.
 const SLOT: usize = 1024;
 const BLOCK: usize = 1 << 16;
-const BLOCKS: usize = 512;
+const BLOCKS: usize = 128;
 const SLOTS: usize = BLOCKS * BLOCK / SLOT;
 
 /// A moment: nanoseconds of the real-time clock, which is the one that the kernel notes arrivals
@@ -42,6 +42,21 @@ pub struct Arrival<'a> {
     pub summed: bool,
 }
 
+/// Which replies a socket receives: those whose transaction identifier is `remainder` modulo
+/// `divisor`. So several threads share an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share {
+    /// Below the divisor.
+    pub remainder: u32,
+    /// A power of two.
+    pub divisor: u32,
+}
+
+impl Share {
+    /// Everything.
+    pub const ALL: Share = Share { remainder: 0, divisor: 1 };
+}
+
 /// A packet socket on `eth0` of a host that receives what DHCP servers send.
 #[derive(Debug)]
 pub struct Packets {
@@ -56,8 +71,8 @@ impl Packets {
     ///
     /// # Errors
     /// Without root.
-    pub fn open(host: &Host) -> Result<Packets> {
-        host.netns().inside(|| open().context("cannot open a packet socket on eth0"))
+    pub fn open(host: &Host, share: Share) -> Result<Packets> {
+        host.netns().inside(|| open(share).context("cannot open a packet socket on eth0"))
     }
 
     /// Sends frames, in order.
@@ -147,10 +162,10 @@ impl Packets {
     }
 }
 
-fn open() -> io::Result<Packets> {
+fn open(share: Share) -> io::Result<Packets> {
     // No protocol yet: nothing is received before the filter and the ring are in place.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-    socket.attach_filter(&replies())?;
+    socket.attach_filter(&replies(share))?;
     set(&socket, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as libc::c_int))?;
     // Frames that we send are not for us, and need no queue on their way.
     set(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
@@ -172,18 +187,27 @@ fn open() -> io::Result<Packets> {
 }
 
 /// The filter that takes UDP from port 67 behind an IPv4 header of 20 octets.
-fn replies() -> [SockFilter; 6] {
+fn replies(share: Share) -> [SockFilter; 9] {
     let load =
         |how: u32, at| SockFilter::new((libc::BPF_LD | libc::BPF_ABS | how) as u16, 0, 0, at);
     let must_be = |value, otherwise| {
         SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, otherwise, value)
     };
+    let mask = SockFilter::new(
+        (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16,
+        0,
+        0,
+        share.divisor - 1,
+    );
     let end = |take| SockFilter::new(libc::BPF_RET as u16, 0, 0, take);
     [
         load(libc::BPF_B, 23),
-        must_be(17, 3),
+        must_be(17, 6),
         load(libc::BPF_H, 34),
-        must_be(67, 1),
+        must_be(67, 4),
+        load(libc::BPF_W, 46),
+        mask,
+        must_be(share.remainder, 1),
         end(SLOT as u32),
         end(0),
     ]

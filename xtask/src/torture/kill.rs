@@ -22,7 +22,7 @@ use crate::lab::server::{self, Server};
 use crate::lab::{Host, Lab};
 use crate::load::fleet;
 use crate::load::frame::{Ask, Client, Sender, Target};
-use crate::load::packets::Packets;
+use crate::load::packets::{Packets, Share};
 use crate::load::reply::{ACK, NAK, OFFER, Reply};
 use crate::setup::{self, Group};
 
@@ -152,7 +152,7 @@ impl Run {
         Ok(Run {
             daemon,
             arguments: arguments.map(str::to_owned).to_vec(),
-            packets: Packets::open(&far)?,
+            packets: Packets::open(&far, Share::ALL)?,
             host,
             by_mac: machines.iter().enumerate().map(|(n, m)| (m.sender.mac, n)).collect(),
             machines,

@@ -1,5 +1,6 @@
 //! `cargo xtask torture`: long runs of faults, each of which has to end well.
 
+mod frames;
 mod kill;
 mod ledger;
 
@@ -18,6 +19,7 @@ pub struct Torture {
 #[derive(Debug, Subcommand)]
 enum What {
     Kill(Kill),
+    Frames(Frames),
 }
 
 /// Kills the daemon (SIGKILL) while machines lease, renew and release addresses, and restarts it.
@@ -42,6 +44,24 @@ pub struct Kill {
     pub seed: Option<u64>,
 }
 
+/// Damages real requests and gives them to the XDP program, in the kernel but without a network.
+///
+/// Fails when the program answers one as the daemon would not, touches one that it passes on, or
+/// fails itself. The tests do the same with 100,000 frames.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask torture frames                      Ten million frames: some minutes.
+  cargo xtask torture frames --rounds 100000      As many as the tests.")]
+pub struct Frames {
+    /// How many frames.
+    #[arg(long, value_name = "N", default_value_t = 10_000_000)]
+    pub rounds: u64,
+
+    /// What all damage comes from; a failure names it.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -52,5 +72,6 @@ pub fn main(torture: &Torture) -> Result<()> {
             println!("{}", kill(options)?);
             Ok(())
         }
+        What::Frames(options) => frames::frames(options),
     }
 }
