@@ -14,7 +14,8 @@ pub const CONFIG: &str = "CONFIG";
 pub const MACHINES: &str = "MACHINES";
 /// The name of the array of [`Template`]s; see [`Answer::template`].
 pub const TEMPLATES: &str = "TEMPLATES";
-/// The name of the per-CPU array whose only element is a [`Counters`](crate::outcome::Counters).
+/// The name of the per-CPU array that counts frames by the number of their
+/// [`Outcome`](crate::outcome::Outcome).
 pub const COUNTERS: &str = "COUNTERS";
 /// The name of the ring buffer of [`Event`]s.
 pub const EVENTS: &str = "EVENTS";
@@ -121,7 +122,13 @@ impl Answer {
     /// The number of the template for this kind of answer to this class of client.
     #[inline(always)]
     pub const fn template(self, class: Class) -> u32 {
-        class.index() * 4 + self as u32
+        Self::template_of(self as u32, class)
+    }
+
+    /// The same for the kind of this number.
+    #[inline(always)]
+    pub const fn template_of(answer: u32, class: Class) -> u32 {
+        class.index() * 4 + answer
     }
 }
 
@@ -132,22 +139,25 @@ impl Answer {
 pub struct Template {
     /// How many octets of `frame` count; zero when the daemon does not answer such a request.
     pub length: u32,
-    /// `length`, or that of the shortest reply: `frame` holds its padding.
-    pub written: u32,
     /// Sum of the IPv4 header, by [`word16`](crate::frame::word16), not folded.
     pub ip_sum: u32,
-    /// The same of the UDP header, its pseudo header and what it carries.
+    /// The same of the UDP header, its pseudo header and what it carries, but no octets of `frame`
+    /// behind those of the shortest reply.
     pub udp_sum: u32,
+    /// Zero.
+    pub padding: u32,
     /// The frame.
     pub frame: [u8; Template::FRAME],
 }
 
 const _: () = assert!(size_of::<Template>() == 1024);
-const _: () = assert!(Template::FRAME >= SHORTEST_REPLY);
+const _: () = assert!(Template::FRAME >= Template::LONGEST + 32);
 
 impl Template {
-    /// The longest template, in octets.
+    /// Octets of `frame`.
     pub const FRAME: usize = 1008;
+    /// The longest template, in octets: there is room to read on behind it.
+    pub const LONGEST: usize = SHORTEST_REPLY + 256;
 }
 
 /// An answer that was sent.
@@ -170,6 +180,29 @@ pub struct Event {
 
 const _: () = assert!(size_of::<Event>() == 24);
 
+/// The name of the array whose only element is the [`Sample`] that is measured with.
+pub const SAMPLE: &str = "SAMPLE";
+
+/// A request to be answered again and again by the programs for measuring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Sample {
+    /// Its length in octets.
+    pub length: u32,
+    /// How many machines ask in turn, less one; a power of two, less one. The last two octets of
+    /// their MAC addresses count.
+    pub machines: u32,
+    /// The frame.
+    pub frame: [u8; Sample::FRAME],
+}
+
+const _: () = assert!(size_of::<Sample>() == 1024);
+
+impl Sample {
+    /// The longest frame.
+    pub const FRAME: usize = 1016;
+}
+
 /// aya has a marker trait of its own.
 #[cfg(not(target_arch = "bpf"))]
 #[expect(unsafe_code, reason = "a promise about the types' layout")]
@@ -183,5 +216,5 @@ mod aya_pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Template {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for crate::outcome::Counters {}
+    unsafe impl aya::Pod for super::Sample {}
 }

@@ -1,7 +1,5 @@
 //! What the program did with a frame, and why.
 
-use bytemuck::{Pod, Zeroable};
-
 /// Declares [`Outcome`] with its names, so that no name can be forgotten.
 macro_rules! outcomes {
     ($($(#[doc = $doc:literal])+ $outcome:ident = $name:literal,)+) => {
@@ -16,6 +14,8 @@ macro_rules! outcomes {
         impl Outcome {
             /// All outcomes, in the order of their numbers.
             pub const ALL: &[Self] = &[$(Self::$outcome,)+];
+            /// How many there are.
+            pub const COUNT: u32 = Self::ALL.len() as u32;
 
             /// A name for logs and metrics, in snake case.
             pub const fn name(self) -> &'static str {
@@ -52,8 +52,6 @@ outcomes! {
     OptionLength = "option_length",
     /// The options do not end before the message does.
     UnendedOptions = "unended_options",
-    /// More options and pads than the program looks at.
-    TooManyOptions = "too_many_options",
     /// A message type that only the daemon handles, or none.
     OtherKind = "other_kind",
     /// The relay agent is outside the subnet.
@@ -87,30 +85,17 @@ impl Outcome {
     }
 }
 
-/// The number of outcomes.
-const COUNT: usize = Outcome::ALL.len();
-
-/// How many frames had each outcome. The kernel keeps one per CPU.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+/// How many frames had each outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    counts: [u64; COUNT],
-}
-
-const _: () = assert!(size_of::<Counters>() == 8 * COUNT);
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self { counts: [0; COUNT] }
-    }
+    counts: [u64; Outcome::COUNT as usize],
 }
 
 impl Counters {
-    /// Counts one frame.
-    #[inline(always)]
-    pub fn count(&mut self, outcome: Outcome) {
+    /// Counts `frames` more with this outcome.
+    pub fn add(&mut self, outcome: Outcome, frames: u64) {
         if let Some(count) = self.counts.get_mut(outcome as usize) {
-            *count = count.wrapping_add(1);
+            *count = count.wrapping_add(frames);
         }
     }
 
@@ -127,14 +112,5 @@ impl Counters {
     /// All outcomes with their counts.
     pub fn iter(&self) -> impl Iterator<Item = (Outcome, u64)> {
         Outcome::ALL.iter().copied().zip(self.counts)
-    }
-
-    /// The counts of two CPUs together.
-    #[must_use]
-    pub fn plus(mut self, other: Self) -> Self {
-        for (count, more) in self.counts.iter_mut().zip(other.counts) {
-            *count = count.wrapping_add(more);
-        }
-        self
     }
 }

@@ -42,21 +42,24 @@ fn embed() -> Result<()> {
         println!("cargo:rerun-if-changed={}", workspace.join(input).display());
     }
 
-    let object = folder("OUT_DIR")?.join("xdp.o");
+    let out = folder("OUT_DIR")?;
     let wish = env::var("TALOS_PXE_BPF").unwrap_or_default();
     match (wish.as_str(), toolchain::find(&tools)) {
-        ("skip", _) => embed_nothing(&object),
+        ("skip", _) => embed_nothing(&out),
         ("" | "require", Ok(toolchain)) => {
-            let program = compile(&toolchain, &workspace)?;
-            fs::copy(&program, &object)
-                .with_context(|| format!("cannot copy {}", program.display()))?;
+            let compiled = compile(&toolchain, &workspace)?;
+            for (program, object) in PROGRAMS {
+                let program = compiled.join(program);
+                fs::copy(&program, out.join(object))
+                    .with_context(|| format!("cannot copy {}", program.display()))?;
+            }
             Ok(())
         }
         ("", Err(missing)) => {
             println!(
                 "cargo:warning=building without the XDP fast path: {missing}; run `cargo xtask setup`"
             );
-            embed_nothing(&object)
+            embed_nothing(&out)
         }
         ("require", Err(missing)) => {
             bail!("cannot compile the XDP program: {missing}; run `cargo xtask setup`")
@@ -65,12 +68,20 @@ fn embed() -> Result<()> {
     }
 }
 
+/// The programs, and the object files that are made of them: the second is only for measuring.
+const PROGRAMS: [(&str, &str); 2] =
+    [("talos-pxe-ebpf", "xdp.o"), ("talos-pxe-bench", "xdp-bench.o")];
+
 /// An empty object tells the daemon that it has no XDP program.
-fn embed_nothing(object: &Path) -> Result<()> {
-    fs::write(object, []).with_context(|| format!("cannot write {}", object.display()))
+fn embed_nothing(out: &Path) -> Result<()> {
+    for (_, object) in PROGRAMS {
+        let object = out.join(object);
+        fs::write(&object, []).with_context(|| format!("cannot write {}", object.display()))?;
+    }
+    Ok(())
 }
 
-/// Compiles the program and returns the object file.
+/// Compiles the programs and returns the folder of the object files.
 fn compile(toolchain: &Toolchain, workspace: &Path) -> Result<PathBuf> {
     let target = match env::var("CARGO_CFG_TARGET_ENDIAN").as_deref() {
         Ok("big") => "bpfeb-unknown-none",
@@ -95,7 +106,7 @@ fn compile(toolchain: &Toolchain, workspace: &Path) -> Result<PathBuf> {
     cargo
         .current_dir(workspace)
         .args(["build", "--release", "--locked", "--package=talos-pxe-ebpf"])
-        .args(["--bin=talos-pxe-ebpf", "-Zbuild-std=core", "--target", target, "--target-dir"])
+        .args(["--bins", "-Zbuild-std=core", "--target", target, "--target-dir"])
         .arg(&target_folder)
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
@@ -111,7 +122,7 @@ fn compile(toolchain: &Toolchain, workspace: &Path) -> Result<PathBuf> {
         "the XDP program does not compile:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(target_folder.join(target).join("release/talos-pxe-ebpf"))
+    Ok(target_folder.join(target).join("release"))
 }
 
 fn folder(variable: &str) -> Result<PathBuf> {

@@ -97,7 +97,7 @@ async fn attach_xdp(
     network: &Network,
     serve: &Serve,
     loaders: &Loaders,
-) -> anyhow::Result<Option<FastPath>> {
+) -> anyhow::Result<Option<Box<FastPath>>> {
     let interface = &network.interface;
     let answers = answers(network, serve, loaders);
     match xdp::attach(&interface.name, interface.index, serve.xdp, &answers).await? {

@@ -4,12 +4,12 @@
 use talos_pxe_ebpf::class::Class;
 use talos_pxe_ebpf::outcome::Outcome;
 
+use super::maps::Scratch;
 use super::options::{Options, Slot};
+use super::walk::{self, Step, Walk};
 
 /// Within iPXE's options: it can load from HTTP.
 const IPXE_HTTP: u8 = 0x13;
-/// How many of iPXE's options are looked at; iPXE sends up to 25.
-const IPXE_STEPS: usize = 40;
 /// How many octets of a class or parameter list are searched.
 const SEARCHED: u64 = 64;
 const BOOT_FILE_NAME: u8 = 67;
@@ -19,7 +19,7 @@ const BOOT_FILE_NAME: u8 = 67;
 #[inline(always)]
 pub fn class(options: &Options, names_file: bool) -> Result<Class, Outcome> {
     if is_ipxe(options) {
-        return ipxe(options);
+        return Ok(ipxe(options));
     }
     let class = options.place(Slot::ClassIdentifier);
     let length = if class == 0 { 0 } else { options.octet(class + 1) };
@@ -61,23 +61,33 @@ fn is_ipxe(options: &Options) -> bool {
 }
 
 #[inline(always)]
-fn ipxe(options: &Options) -> Result<Class, Outcome> {
+fn ipxe(options: &Options) -> Class {
     let place = options.place(Slot::Ipxe);
     if place == 0 {
-        return Ok(Class::IPXE_TFTP);
+        return Class::IPXE_TFTP;
     }
-    let end = place + 2 + u64::from(options.octet(place + 1));
-    let mut at = place + 2;
-    for _ in 0..IPXE_STEPS {
+    let from = place + 2;
+    match walk::run::<IpxeOptions>(options.0, from, from + u64::from(options.octet(place + 1))) {
+        Ok(()) => Class::IPXE_HTTP,
+        Err(_) => Class::IPXE_TFTP,
+    }
+}
+
+/// The options within iPXE's option.
+struct IpxeOptions;
+
+impl Walk for IpxeOptions {
+    #[inline(always)]
+    fn step(scratch: *mut Scratch, at: u64, end: u64) -> Step {
+        let options = Options(scratch);
         if at + 2 > end {
-            return Ok(Class::IPXE_TFTP);
+            return Step::Failed(Outcome::UnendedOptions);
         }
         if options.octet(at) == IPXE_HTTP {
-            return Ok(Class::IPXE_HTTP);
+            return Step::Done;
         }
-        at += 2 + u64::from(options.octet(at + 1));
+        Step::Next(at + 2 + u64::from(options.octet(at + 1)))
     }
-    Err(Outcome::UnusualClient)
 }
 
 /// Whether the value of the option at `place` contains `wanted`; an error if it is too long to

@@ -1,12 +1,14 @@
 //! The maps, from the program's side, and the clock.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use talos_pxe_ebpf::maps::{
     Answer, Config, DEFAULT_CAPACITY, EVENTS_SIZE, Machine, MachineKey, Template,
 };
-use talos_pxe_ebpf::outcome::{Counters, Outcome};
+use talos_pxe_ebpf::outcome::Outcome;
+
+use super::walk::State;
 
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
@@ -15,7 +17,7 @@ static MACHINES: HashMap<MachineKey, Machine> = HashMap::with_max_entries(DEFAUL
 #[map]
 static TEMPLATES: Array<Template> = Array::with_max_entries(Answer::TEMPLATES, 0);
 #[map]
-static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::COUNT, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[map]
@@ -27,27 +29,26 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_SIZE, 0);
 /// possible values of every register through every step of a loop, but not those of map memory.
 #[repr(C)]
 pub struct Scratch {
-    /// The coarse clock when `boot_time` was read.
-    coarse_time: u64,
+    /// The count of ticks when `boot_time` was read.
+    ticks: u64,
     boot_time: u64,
     /// See [`launder`].
     cursor: u64,
-    /// Where the options end in `options`.
-    pub end: u64,
+    pub walk: State,
     pub places: Places,
     /// The magic cookie and the options of the request, and room to read on behind any of them.
-    pub options: [u8; Scratch::OPTIONS + 512],
+    pub options: Buffer<{ Scratch::OPTIONS + 512 }>,
     /// The options that are echoed, the end mark, and room to copy in larger pieces.
-    pub tail: [u8; Scratch::TAIL + 512],
+    pub tail: Buffer<{ Scratch::TAIL + 512 }>,
 }
+
+/// Octets that begin where a word can.
+#[repr(C, align(8))]
+pub struct Buffer<const N: usize>([u8; N]);
 
 /// Where in `options` each option is that matters, by its slot; zero when it is not there.
 #[repr(C, align(8))]
 pub struct Places(pub [u16; Scratch::SLOTS]);
-
-impl Places {
-    pub const NONE: Self = Self([0; Scratch::SLOTS]);
-}
 
 impl Scratch {
     /// More than the slots that are used; a power of two, for masks.
@@ -85,25 +86,25 @@ pub fn template(number: u32) -> Option<&'static Template> {
 
 #[inline(always)]
 pub fn count(outcome: Outcome) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(outcome as u32) {
         // SAFETY: the element is this CPU's own, and the program cannot be interrupted by itself.
-        unsafe { (*counters).count(outcome) };
+        unsafe { *counter += 1 };
     }
 }
 
-/// The time on the boot-time clock, or a little less.
+/// The time on the boot-time clock, or a tick less.
 ///
-/// That clock takes longer to read than anything else the program does. So it is read once a
-/// tick: as long as the coarse clock stands still, no more than a tick has passed. The coarse
-/// clock leaves out the time asleep, but a machine's way into sleep moves it on, so that what
-/// was read before is not used after.
+/// That clock takes longer to read than anything else that the program does, so it is read once
+/// a tick. The count of ticks stands still while the machine sleeps, but what was read before is
+/// not used after: on the way into sleep and out of it, between the last frame and the next, the
+/// network card's driver alone takes more than a tick.
 #[inline(always)]
 pub fn now(scratch: *mut Scratch) -> u64 {
     // SAFETY: the helpers have no requirements, and the scratch is this CPU's own.
     unsafe {
-        let coarse = bpf_ktime_get_coarse_ns();
-        if (*scratch).coarse_time != coarse {
-            (*scratch).coarse_time = coarse;
+        let ticks = bpf_jiffies64();
+        if (*scratch).ticks != ticks {
+            (*scratch).ticks = ticks;
             (*scratch).boot_time = bpf_ktime_get_boot_ns();
         }
         (*scratch).boot_time
@@ -119,13 +120,4 @@ pub fn launder(scratch: *mut Scratch, value: u64) -> u64 {
         (&raw mut (*scratch).cursor).write_volatile(value);
         (&raw const (*scratch).cursor).read_volatile()
     }
-}
-
-/// Returns `place`, which is below [`Scratch::OPTIONS`], of which the verifier then knows no more
-/// than that.
-#[inline(always)]
-pub fn forget(mut place: u64) -> u64 {
-    // SAFETY: it changes nothing but its operand.
-    unsafe { core::arch::asm!("{0} &= 2047", inout(reg) place, options(pure, nomem, nostack)) };
-    place
 }

@@ -1,16 +1,13 @@
 //! The options of a request: copied out of the frame, then walked once.
 
-use core::ffi::c_void;
-
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
 use talos_pxe_ebpf::frame::{MAGIC, MAGIC_AT};
 use talos_pxe_ebpf::outcome::Outcome;
 
-use super::maps::{Places, Scratch, forget, launder};
-
-/// How many options and pads are looked at.
-const STEPS: usize = 128;
+use super::maps::Scratch;
+use super::walk::{self, Step, Walk};
+use super::words;
 
 const PAD: u8 = 0;
 const END: u8 = 255;
@@ -37,10 +34,6 @@ pub enum Slot {
     MachineIdentifier,
     RelayInformation,
 }
-
-/// The options that come back in a reply, in the order they have there.
-pub const ECHOED: [Slot; 3] =
-    [Slot::MachineIdentifier, Slot::ClientIdentifier, Slot::RelayInformation];
 
 /// For each option code the lengths it may have, as the daemon checks them
 /// (`wire::dhcp::Options`), and its slot: slot, shortest, longest, and 1 for even ones only, an
@@ -80,7 +73,7 @@ static RULES: [u32; 256] = {
 
 /// The options of one request, in this CPU's scratch.
 #[derive(Clone, Copy)]
-pub struct Options(*mut Scratch);
+pub struct Options(pub *mut Scratch);
 
 impl Options {
     /// Copies and walks the `length` octets from the magic cookie on.
@@ -89,50 +82,24 @@ impl Options {
         // SAFETY: `lengths` has made sure that they are in the frame and fit the scratch, which
         // is this CPU's own.
         unsafe {
-            let to = (&raw mut (*scratch).options).cast::<c_void>();
-            if bpf_xdp_load_bytes(ctx, MAGIC_AT as u32, to, length as u32) != 0 {
+            let to = &raw mut (*scratch).options;
+            if length <= words::COPIED && length.is_multiple_of(8) {
+                words::copy_options(ctx, to.cast());
+            } else if bpf_xdp_load_bytes(ctx, MAGIC_AT as u32, to.cast(), length as u32) != 0 {
                 return Err(Outcome::BadLength);
             }
+            // Word by word: the compiler would call a function that does it octet by octet.
+            let places = (&raw mut (*scratch).places).cast::<u64>();
+            for word in 0..Scratch::SLOTS / 4 {
+                places.add(word).write_volatile(0);
+            }
         }
+        walk::run::<Self>(scratch, MAGIC.len() as u64, length)?;
         let options = Self(scratch);
-        options.walk(length)?;
         if options.place(Slot::Overload) != 0 {
             return Err(Outcome::Overload);
         }
         Ok(options)
-    }
-
-    #[inline(always)]
-    fn walk(self, end: u64) -> Result<(), Outcome> {
-        // SAFETY: as in `read`.
-        unsafe {
-            (*self.0).places = Places::NONE;
-            (*self.0).end = end;
-        }
-        let mut at = forget(launder(self.0, MAGIC.len() as u64));
-        for _ in 0..STEPS {
-            // From memory each time, or the verifier would learn of it from each comparison.
-            // SAFETY: as in `read`.
-            if at >= unsafe { (&raw const (*self.0).end).read_volatile() } {
-                return Err(Outcome::UnendedOptions);
-            }
-            let code = self.octet(at);
-            if code == PAD {
-                at = forget(at + 1);
-                continue;
-            }
-            if code == END {
-                return Ok(());
-            }
-            let length = u32::from(self.octet(at + 1));
-            // SAFETY: there is a rule for every octet.
-            let rule = unsafe { *RULES.as_ptr().add(usize::from(code)) };
-            if rule != 0 {
-                self.note(rule, length, at)?;
-            }
-            at = forget(at + 2 + u64::from(length));
-        }
-        Err(Outcome::TooManyOptions)
     }
 
     #[inline(always)]
@@ -206,5 +173,31 @@ impl Options {
     #[inline(always)]
     pub fn architecture(self) -> Option<u16> {
         self.value(Slot::Architecture).map(u16::from_be_bytes)
+    }
+}
+
+impl Walk for Options {
+    #[inline(always)]
+    fn step(scratch: *mut Scratch, at: u64, end: u64) -> Step {
+        if at >= end {
+            return Step::Failed(Outcome::UnendedOptions);
+        }
+        let options = Self(scratch);
+        let code = options.octet(at);
+        if code == PAD {
+            return Step::Next(at + 1);
+        }
+        if code == END {
+            return Step::Done;
+        }
+        let length = u32::from(options.octet(at + 1));
+        // SAFETY: there is a rule for every octet.
+        let rule = unsafe { *RULES.as_ptr().add(usize::from(code)) };
+        if rule != 0
+            && let Err(outcome) = options.note(rule, length, at)
+        {
+            return Step::Failed(outcome);
+        }
+        Step::Next(at + 2 + u64::from(length))
     }
 }

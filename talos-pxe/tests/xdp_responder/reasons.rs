@@ -73,7 +73,7 @@ fn xdp_counts_why_it_passes_a_frame_on() {
             }),
             Outcome::UnendedOptions,
         ),
-        ("pads", changed(|request| request.options[0].2 = 200), Outcome::TooManyOptions),
+        ("pads", changed(|request| request.options[0].2 = 900), Outcome::Offered),
         ("no type", changed(|request| request.options.clear()), Outcome::OtherKind),
         ("decline", Request::new(4).frame(), Outcome::OtherKind),
         ("release", Request::new(7).frame(), Outcome::OtherKind),

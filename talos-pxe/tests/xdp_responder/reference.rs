@@ -16,6 +16,7 @@ use talos_pxe::time::BootTime;
 use talos_pxe::wire::MacAddr;
 use talos_pxe::wire::dhcp::{Message, MessageType, Opcode, OptionCode};
 use talos_pxe::wire::frame::UdpFrame;
+use talos_pxe_ebpf::PROGRAM;
 use talos_pxe_ebpf::maps::Answer;
 
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 1);
@@ -84,7 +85,7 @@ impl Network {
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.data_out = Some(&mut after);
-        let run = self.loaded.program().unwrap().test_run(options).unwrap();
+        let run = self.loaded.program(PROGRAM).unwrap().test_run(options).unwrap();
         after.truncate(run.data_size_out as usize);
         match run.return_value {
             XDP_TX => Verdict::Answered(after),

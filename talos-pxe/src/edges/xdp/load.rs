@@ -2,6 +2,7 @@
 //! never runs without.
 
 use anyhow::{Context as _, Result, ensure};
+use aya::maps::Map;
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader};
 use talos_pxe_ebpf::PROGRAM;
@@ -26,23 +27,40 @@ impl Loaded {
     /// # Errors
     /// Missing rights, a kernel that refuses the program, or a build without it.
     pub fn new(answers: &Answers, capacity: u32) -> Result<Self> {
-        ensure!(
-            !OBJECT.is_empty(),
-            "this talos-pxe was built without the XDP program: run `cargo xtask setup`, then build again"
-        );
-        let mut ebpf = EbpfLoader::new().map_max_entries(MACHINES, capacity).load(OBJECT)?;
-        let maps = Maps::take(&mut ebpf, answers, capacity)?;
-        let mut loaded = Self { ebpf, maps };
-        loaded.program()?.load()?;
+        let mut loaded = Self::from_object(OBJECT, answers, capacity)?;
+        loaded.program(PROGRAM)?.load()?;
         Ok(loaded)
     }
 
-    /// The program itself.
+    /// Takes an object that has the program's maps, and leaves it to the caller to load the
+    /// program that is wanted.
     ///
     /// # Errors
-    /// None that can occur with the embedded object.
-    pub fn program(&mut self) -> Result<&mut Xdp> {
-        let program = self.ebpf.program_mut(PROGRAM).context("the object has no XDP program")?;
-        Ok(program.try_into()?)
+    /// Missing rights, or a build without the program.
+    pub fn from_object(object: &[u8], answers: &Answers, capacity: u32) -> Result<Self> {
+        ensure!(
+            !object.is_empty(),
+            "this talos-pxe was built without the XDP program: run `cargo xtask setup`, then build again"
+        );
+        let mut ebpf = EbpfLoader::new().map_max_entries(MACHINES, capacity).load(object)?;
+        let maps = Maps::take(&mut ebpf, answers, capacity)?;
+        Ok(Self { ebpf, maps })
+    }
+
+    /// A program of the object.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn program(&mut self, name: &str) -> Result<&mut Xdp> {
+        let program = self.ebpf.program_mut(name);
+        Ok(program.with_context(|| format!("the object has no program {name}"))?.try_into()?)
+    }
+
+    /// A map of the object that is not one of [`Maps`].
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub fn map(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("the object has no map {name}"))
     }
 }

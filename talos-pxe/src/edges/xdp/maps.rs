@@ -12,7 +12,7 @@ use talos_pxe_ebpf::maps::{
     Answer, CONFIG, COUNTERS, Config, EVENTS, Event, MACHINES, Machine, MachineKey, TEMPLATES,
     Template,
 };
-use talos_pxe_ebpf::outcome::Counters;
+use talos_pxe_ebpf::outcome::{Counters, Outcome};
 
 use crate::decisions::dhcp::templates::Answers;
 use crate::time::BootTime;
@@ -21,7 +21,7 @@ use crate::wire::MacAddr;
 /// The maps of a loaded program.
 pub struct Maps {
     machines: HashMap<MapData, MachineKey, Machine>,
-    counters: PerCpuArray<MapData, Counters>,
+    counters: PerCpuArray<MapData, u64>,
     events: RingBuf<MapData>,
     capacity: u32,
 }
@@ -128,8 +128,13 @@ impl Maps {
     /// # Errors
     /// When the kernel does not let us read the map.
     pub fn counters(&self) -> Result<Counters> {
-        let per_cpu = self.counters.get(&0, 0).context("cannot read the XDP counters")?;
-        Ok(per_cpu.iter().copied().fold(Counters::default(), Counters::plus))
+        let mut counters = Counters::default();
+        for outcome in Outcome::ALL {
+            let per_cpu = self.counters.get(&(*outcome as u32), 0);
+            let per_cpu = per_cpu.context("cannot read the XDP counters")?;
+            counters.add(*outcome, per_cpu.iter().sum());
+        }
+        Ok(counters)
     }
 }
 

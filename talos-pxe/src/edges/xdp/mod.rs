@@ -9,6 +9,7 @@ use aya::programs::{ProgramError, XdpMode};
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
 use rustix::io::Errno;
+use talos_pxe_ebpf::PROGRAM;
 use talos_pxe_ebpf::maps::DEFAULT_CAPACITY;
 
 pub use load::{Loaded, OBJECT};
@@ -48,7 +49,7 @@ impl From<Mode> for XdpMode {
 #[must_use]
 pub enum Attachment {
     /// The program runs.
-    Attached(FastPath),
+    Attached(Box<FastPath>),
     /// It was to run if possible, and is not: the cause and the next step. Worth a warning.
     Unavailable(Error),
     /// It was not asked for.
@@ -98,7 +99,7 @@ pub async fn attach(
         },
     };
     match (attached, choice) {
-        (Ok(fast_path), _) => Ok(Attachment::Attached(fast_path)),
+        (Ok(fast_path), _) => Ok(Attachment::Attached(Box::new(fast_path))),
         (Err(error), XdpChoice::Auto) => Ok(Attachment::Unavailable(error)),
         (Err(error), _) => Err(error),
     }
@@ -114,7 +115,7 @@ async fn attach_as(name: &str, index: u32, mode: Mode, answers: &Answers) -> Res
 
 fn load_and_link(index: u32, mode: Mode, answers: &Answers) -> Result<(Maps, FdLink)> {
     let mut loaded = Loaded::new(answers, DEFAULT_CAPACITY)?;
-    let program = loaded.program()?;
+    let program = loaded.program(PROGRAM)?;
     let id = program.attach_to_if_index(index, mode.into())?;
     // aya falls back to netlink where the kernel has no links for XDP (before Linux 5.9). Such a
     // program would stay attached after a crash; dropping it here detaches it.
