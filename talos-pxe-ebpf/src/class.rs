@@ -39,6 +39,12 @@ impl Class {
         self.0
     }
 
+    /// The class of this number, which must be one.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        Self(number as u32)
+    }
+
     /// The class of this number; none when there is no such class.
     pub const fn from_index(index: u32) -> Option<Self> {
         if index < Self::COUNT { Some(Self(index)) } else { None }
@@ -48,26 +54,16 @@ impl Class {
 /// x86 BIOS, UEFI on IA-32, x86-64, ARM and ARM64, and all others.
 const ARCHITECTURES: u32 = 6;
 
-/// For each of the first codes of option 93, which architecture it stands for; codes that share
-/// one are told the same boot file (IANA "Processor Architecture Types").
-static ARCHITECTURE: [u8; 32] = {
-    let mut table = [5; 32];
-    let mut known = 0;
-    while known < KNOWN.len() {
-        let (code, index) = KNOWN[known];
-        table[code] = index;
-        known += 1;
-    }
-    table
-};
-
-const KNOWN: [(usize, u8); 10] =
-    [(0, 0), (6, 1), (15, 1), (7, 2), (9, 2), (16, 2), (10, 3), (18, 3), (11, 4), (19, 4)];
-
+/// The number of an architecture; codes that share one are told the same boot file (option 93,
+/// IANA "Processor Architecture Types").
 #[inline(always)]
 fn architecture_index(code: u16) -> u32 {
-    match ARCHITECTURE.get(usize::from(code)) {
-        Some(index) => u32::from(*index),
-        None => ARCHITECTURES - 1,
+    match code {
+        0 => 0,
+        6 | 15 => 1,
+        7 | 9 | 16 => 2,
+        10 | 18 => 3,
+        11 | 19 => 4,
+        _ => ARCHITECTURES - 1,
     }
 }

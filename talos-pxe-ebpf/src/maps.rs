@@ -122,7 +122,13 @@ impl Answer {
     /// The number of the template for this kind of answer to this class of client.
     #[inline(always)]
     pub const fn template(self, class: Class) -> u32 {
-        class.index() * 4 + self as u32
+        Self::template_of(self as u32, class)
+    }
+
+    /// The same for the kind of this number.
+    #[inline(always)]
+    pub const fn template_of(answer: u32, class: Class) -> u32 {
+        class.index() * 4 + answer
     }
 }
 
@@ -133,22 +139,25 @@ impl Answer {
 pub struct Template {
     /// How many octets of `frame` count; zero when the daemon does not answer such a request.
     pub length: u32,
-    /// `length`, or that of the shortest reply: `frame` holds its padding.
-    pub written: u32,
     /// Sum of the IPv4 header, by [`word16`](crate::frame::word16), not folded.
     pub ip_sum: u32,
-    /// The same of the UDP header, its pseudo header and what it carries.
+    /// The same of the UDP header, its pseudo header and what it carries, but no octets of `frame`
+    /// behind those of the shortest reply.
     pub udp_sum: u32,
+    /// Zero.
+    pub padding: u32,
     /// The frame.
     pub frame: [u8; Template::FRAME],
 }
 
 const _: () = assert!(size_of::<Template>() == 1024);
-const _: () = assert!(Template::FRAME >= SHORTEST_REPLY);
+const _: () = assert!(Template::FRAME >= Template::LONGEST + 32);
 
 impl Template {
-    /// The longest template, in octets.
+    /// Octets of `frame`.
     pub const FRAME: usize = 1008;
+    /// The longest template, in octets: there is room to read on behind it.
+    pub const LONGEST: usize = SHORTEST_REPLY + 256;
 }
 
 /// An answer that was sent.

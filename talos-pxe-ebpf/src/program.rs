@@ -7,11 +7,13 @@
 #![expect(unsafe_code, reason = "packet and map memory are reached through raw pointers")]
 
 mod client;
+mod compose;
 mod maps;
 mod options;
 mod reply;
 mod request;
 mod walk;
+mod words;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
@@ -72,8 +74,7 @@ fn respond(ctx: *mut xdp_md) -> Result<Outcome, Outcome> {
             (answer, Promise { address: [0; 4], time: maps::now(scratch) })
         }
     };
-    let class = client::class(&options, request.names_file)?;
-    reply::send(ctx, &request, scratch, &options, answer, class, promise)
+    reply::send(ctx, &request, scratch, answer, promise)
 }
 
 const DISCOVER: u8 = 1;

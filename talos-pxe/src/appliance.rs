@@ -93,7 +93,7 @@ async fn attach_xdp(
     network: &Network,
     serve: &Serve,
     loaders: &Loaders,
-) -> anyhow::Result<Option<FastPath>> {
+) -> anyhow::Result<Option<Box<FastPath>>> {
     let answers = answers(network, serve, loaders);
     match xdp::attach(&network.interface, serve.xdp, &answers).await? {
         Attachment::Attached(fast_path) => {
@@ -137,7 +137,7 @@ fn dhcp_service(
     network: &Network,
     serve: &Serve,
     loaders: Loaders,
-    mut fast_path: Option<FastPath>,
+    mut fast_path: Option<Box<FastPath>>,
 ) -> anyhow::Result<dhcp::Service> {
     let own = network.uplink.address;
     let responder = match network.uplink.mode {
@@ -148,7 +148,7 @@ fn dhcp_service(
             let (store, held) = open_store(serve)?;
             info!(addresses = pool.size(), held = held.len(), "leasing");
             let server = Server::new(settings, Leases::restore(pool, held));
-            let leasing = dhcp::Leasing::start(server, store, fast_path.as_mut())?;
+            let leasing = dhcp::Leasing::start(server, store, fast_path.as_deref_mut())?;
             dhcp::Responder::Server(Box::new(leasing))
         }
     };

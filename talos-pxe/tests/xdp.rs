@@ -201,7 +201,7 @@ fn keep_only(kept: CapabilitySet) {
     set_capabilities(None, rights).unwrap();
 }
 
-fn attached(attachment: Attachment) -> FastPath {
+fn attached(attachment: Attachment) -> Box<FastPath> {
     match attachment {
         Attachment::Attached(fast_path) => fast_path,
         Attachment::Unavailable(reason) => panic!("not attached: {reason:#}"),

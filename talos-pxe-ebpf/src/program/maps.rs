@@ -1,6 +1,6 @@
 //! The maps, from the program's side, and the clock.
 
-use aya_ebpf::helpers::generated::{bpf_ktime_get_boot_ns, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use talos_pxe_ebpf::maps::{
@@ -29,18 +29,22 @@ pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_SIZE, 0);
 /// possible values of every register through every step of a loop, but not those of map memory.
 #[repr(C)]
 pub struct Scratch {
-    /// The coarse clock when `boot_time` was read.
-    coarse_time: u64,
+    /// The count of ticks when `boot_time` was read.
+    ticks: u64,
     boot_time: u64,
     /// See [`launder`].
     cursor: u64,
     pub walk: State,
     pub places: Places,
     /// The magic cookie and the options of the request, and room to read on behind any of them.
-    pub options: [u8; Scratch::OPTIONS + 512],
+    pub options: Buffer<{ Scratch::OPTIONS + 512 }>,
     /// The options that are echoed, the end mark, and room to copy in larger pieces.
-    pub tail: [u8; Scratch::TAIL + 512],
+    pub tail: Buffer<{ Scratch::TAIL + 512 }>,
 }
+
+/// Octets that begin where a word can.
+#[repr(C, align(8))]
+pub struct Buffer<const N: usize>([u8; N]);
 
 /// Where in `options` each option is that matters, by its slot; zero when it is not there.
 #[repr(C, align(8))]
@@ -88,19 +92,19 @@ pub fn count(outcome: Outcome) {
     }
 }
 
-/// The time on the boot-time clock, or a little less.
+/// The time on the boot-time clock, or a tick less.
 ///
-/// That clock takes longer to read than anything else the program does. So it is read once a
-/// tick: as long as the coarse clock stands still, no more than a tick has passed. The coarse
-/// clock leaves out the time asleep, but a machine's way into sleep moves it on, so that what
-/// was read before is not used after.
+/// That clock takes longer to read than anything else that the program does, so it is read once
+/// a tick. The count of ticks stands still while the machine sleeps, but what was read before is
+/// not used after: on the way into sleep and out of it, between the last frame and the next, the
+/// network card's driver alone takes more than a tick.
 #[inline(always)]
 pub fn now(scratch: *mut Scratch) -> u64 {
     // SAFETY: the helpers have no requirements, and the scratch is this CPU's own.
     unsafe {
-        let coarse = bpf_ktime_get_coarse_ns();
-        if (*scratch).coarse_time != coarse {
-            (*scratch).coarse_time = coarse;
+        let ticks = bpf_jiffies64();
+        if (*scratch).ticks != ticks {
+            (*scratch).ticks = ticks;
             (*scratch).boot_time = bpf_ktime_get_boot_ns();
         }
         (*scratch).boot_time

@@ -1,7 +1,5 @@
 //! The options of a request: copied out of the frame, then walked once.
 
-use core::ffi::c_void;
-
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
 use talos_pxe_ebpf::frame::{MAGIC, MAGIC_AT};
@@ -9,6 +7,7 @@ use talos_pxe_ebpf::outcome::Outcome;
 
 use super::maps::Scratch;
 use super::walk::{self, Step, Walk};
+use super::words;
 
 const PAD: u8 = 0;
 const END: u8 = 255;
@@ -83,8 +82,10 @@ impl Options {
         // SAFETY: `lengths` has made sure that they are in the frame and fit the scratch, which
         // is this CPU's own.
         unsafe {
-            let to = (&raw mut (*scratch).options).cast::<c_void>();
-            if bpf_xdp_load_bytes(ctx, MAGIC_AT as u32, to, length as u32) != 0 {
+            let to = &raw mut (*scratch).options;
+            if length <= words::COPIED && length.is_multiple_of(8) {
+                words::copy_options(ctx, to.cast());
+            } else if bpf_xdp_load_bytes(ctx, MAGIC_AT as u32, to.cast(), length as u32) != 0 {
                 return Err(Outcome::BadLength);
             }
             // Word by word: the compiler would call a function that does it octet by octet.

@@ -165,6 +165,9 @@ fn template(sender: &Sender, port: u16, message: &Message) -> Option<Template> {
     .encode();
     // The last octet that is not padding is the end mark, which comes after the echoed options.
     let length = encoded.iter().rposition(|octet| *octet != 0)?;
+    if length > Template::LONGEST {
+        return None;
+    }
     let mut frame = [0; Template::FRAME];
     frame.get_mut(..length)?.copy_from_slice(encoded.get(..length)?);
 
@@ -175,12 +178,13 @@ fn template(sender: &Sender, port: u16, message: &Message) -> Option<Template> {
     fixed.udp_checksum = [0; 2];
     let ip_sum = sum(bytemuck::bytes_of(&fixed.ip));
     let pseudo_header = word32(fixed.ip.source) + word16([0, fixed.ip.protocol]);
-    let udp_sum = pseudo_header + sum(frame.get(std::mem::offset_of!(Frame, udp_source)..)?);
+    let summed = std::mem::offset_of!(Frame, udp_source)..SHORTEST_REPLY;
+    let udp_sum = pseudo_header + sum(frame.get(summed)?);
     Some(Template {
         length: u32::try_from(length).ok()?,
-        written: u32::try_from(length.max(SHORTEST_REPLY)).ok()?,
         ip_sum: u32::try_from(ip_sum).ok()?,
         udp_sum: u32::try_from(udp_sum).ok()?,
+        padding: 0,
         frame,
     })
 }

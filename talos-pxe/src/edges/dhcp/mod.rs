@@ -36,7 +36,7 @@ pub struct Service {
     own: Ipv4Net,
     loaders: Loaders,
     responder: Responder,
-    fast_path: Option<FastPath>,
+    fast_path: Option<Box<FastPath>>,
     dhcp: Port,
     pxe: Port,
     arp: PacketSocket,
@@ -72,7 +72,7 @@ impl Service {
         own: Ipv4Net,
         loaders: Loaders,
         responder: Responder,
-        fast_path: Option<FastPath>,
+        fast_path: Option<Box<FastPath>>,
         dhcp_port: u16,
         pxe_port: u16,
     ) -> anyhow::Result<Self> {
@@ -109,7 +109,7 @@ impl Service {
                 }
                 frame = self.arp.receive(&mut arp) => self.on_arp(frame).await,
                 () = until(deadline) => self.on_deadline().await,
-                reply = self.responder.stored(self.fast_path.as_mut()) => {
+                reply = self.responder.stored(self.fast_path.as_deref_mut()) => {
                     self.send_some(reply?).await;
                 }
                 _ = hear.tick(), if self.fast_path.is_some() => self.hear(),
@@ -220,7 +220,7 @@ impl Service {
             }
         };
         let reply = match &mut self.responder {
-            Responder::Server(leasing) => leasing.keep(reply, self.fast_path.as_mut()),
+            Responder::Server(leasing) => leasing.keep(reply, self.fast_path.as_deref_mut()),
             Responder::Proxy => reply,
         };
         self.send_some(reply).await;

@@ -50,7 +50,7 @@ impl From<Mode> for XdpMode {
 #[must_use]
 pub enum Attachment {
     /// The program runs.
-    Attached(FastPath),
+    Attached(Box<FastPath>),
     /// It was to run if possible, and is not: the cause and the next step. Worth a warning.
     Unavailable(Error),
     /// It was not asked for.
@@ -104,7 +104,7 @@ pub async fn attach(
         },
     };
     match (attached, choice) {
-        (Ok(fast_path), _) => Ok(Attachment::Attached(fast_path)),
+        (Ok(fast_path), _) => Ok(Attachment::Attached(Box::new(fast_path))),
         (Err(error), XdpChoice::Auto) => Ok(Attachment::Unavailable(error)),
         (Err(error), _) => Err(error),
     }
