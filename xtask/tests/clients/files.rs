@@ -1,14 +1,12 @@
-//! Files over a wire, where packets have a size: tftp-hpa, atftp, curl and U-Boot.
+//! Files over a wire, where packets have a size: tftp-hpa, atftp and curl.
 
 use std::fs;
 use std::process::Command;
 
 use anyhow::Result;
 use xtask::exec;
-use xtask::lab::accel::AccelChoice;
-use xtask::lab::qemu::{Firmware, Spec};
 
-use super::{PATIENCE, Site};
+use super::Site;
 
 const LOADER: &str = "/usr/lib/ipxe/undionly.kpxe";
 
@@ -43,22 +41,5 @@ fn every_client_fetches_the_same_bytes() -> Result<()> {
         curl.arg(format!("http://192.168.123.1:8080/{path}"));
         fetch(curl)?;
     }
-    Ok(())
-}
-
-/// An independent TFTP client, which asks for what the `file` and `siaddr` fields of its ACK say.
-#[test]
-#[ignore = "lab: cargo xtask test"]
-fn u_boot_loads_its_boot_file() -> Result<()> {
-    let site = Site::new(&[])?;
-    let accel = AccelChoice::Auto.resolve()?;
-    let mut machine = site.lab.power_on(Spec::new("m1", Firmware::UBoot, accel))?;
-    machine.wait_for("Hit any key", PATIENCE)?;
-    machine.type_text("\n")?;
-    machine.wait_for("=> ", PATIENCE)?;
-    machine.type_text("dhcp\n")?;
-    machine.wait_for("Filename 'undionly.kpxe'", PATIENCE)?;
-    let size = fs::metadata(LOADER)?.len();
-    machine.wait_for(&format!("Bytes transferred = {size} "), PATIENCE)?;
     Ok(())
 }
