@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use xtask::lab::Lab;
 use xtask::lab::accel::Accel;
 use xtask::lab::dnsmasq::Dnsmasq;
@@ -151,8 +152,8 @@ fn a_lab_leaves_nothing_behind() -> Result<()> {
             // To that process alone, not to its group: the rest must go by itself.
             let seen = references(&namespaces)?;
             ensure!(seen.len() > 5, "the check is blind: {seen:?}");
-            let killed = Command::new("kill").args(["-9", &holder.id().to_string()]).status()?;
-            ensure!(killed.success());
+            let holder = Pid::from_raw(i32::try_from(holder.id())?).context("no process")?;
+            kill_process(holder, Signal::KILL)?;
         }
         holder.wait(SOON)?;
         let deadline = Instant::now() + SOON;

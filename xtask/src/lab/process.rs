@@ -112,7 +112,7 @@ impl Process {
         }
     }
 
-    /// Waits for its end.
+    /// Waits for its end; all that it wrote is then in the transcript.
     ///
     /// # Errors
     /// With its last lines, when it runs for longer than `timeout`.
@@ -127,25 +127,15 @@ impl Process {
                 drop(state);
                 thread::sleep(Duration::from_millis(1));
             }
-            if let Some(status) = self.ended()? {
-                self.read_to_end(deadline)?;
+            // Also while it writes: what it started may keep its output open.
+            if let Some(status) = self.ended()?
+                && ended
+            {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
                 bail!("{} still runs after {timeout:?}{}", self.name, self.tail());
             }
-            interrupt::check()?;
-        }
-    }
-
-    /// Waits until all that it wrote before its end is in the transcript.
-    fn read_to_end(&self, deadline: Instant) -> Result<()> {
-        loop {
-            let state = self.transcript.lock();
-            if state.writers == 0 || Instant::now() >= deadline {
-                return Ok(());
-            }
-            self.transcript.wait(state, TICK);
             interrupt::check()?;
         }
     }
@@ -257,6 +247,13 @@ mod tests {
         let error = process.wait_for("three", SOON).unwrap_err().to_string();
         assert!(error.starts_with("the shell ended without \"three\""), "{error}");
         assert!(error.contains("\n  one") && error.contains("\n  two"), "{error}");
+    }
+
+    #[test]
+    fn all_that_it_wrote_is_there_at_its_end() {
+        let mut process = shell("seq 100000");
+        process.wait(SOON).unwrap();
+        assert!(process.text().ends_with("\n100000\n"));
     }
 
     #[test]

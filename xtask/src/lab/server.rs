@@ -46,6 +46,15 @@ fn build_with(options: &[&str]) -> Result<PathBuf> {
     exec::executable(&messages, "talos-pxe").context("cargo built no talos-pxe")
 }
 
+/// Keeps the settings of the user's own environment from a daemon that `command` starts.
+pub fn without_settings(command: &mut Command) {
+    for (variable, _) in std::env::vars_os() {
+        if variable.as_encoded_bytes().starts_with(b"TALOS_PXE_") {
+            command.env_remove(variable);
+        }
+    }
+}
+
 impl Server {
     /// Starts the daemon `program` with `arguments` on `eth0` of `host` and waits until it serves.
     ///
@@ -71,11 +80,7 @@ impl Server {
         A: AsRef<OsStr>,
     {
         let mut command = host.command(program);
-        for (variable, _) in std::env::vars_os() {
-            if variable.as_encoded_bytes().starts_with(b"TALOS_PXE_") {
-                command.env_remove(variable);
-            }
-        }
+        without_settings(&mut command);
         command.args(["serve", "--if", "eth0"]).args(arguments);
         Ok(Server { process: Process::start("talos-pxe", command, None)? })
     }

@@ -57,15 +57,18 @@ pub const LAB: &[Package] = &[
     package("xz-utils", "xz", "unpacks compressed modules"),
 ];
 
-/// The clients that talos-pxe is tested with. None of them starts a service.
+/// The clients and tools that talos-pxe is tested with. None of them starts a service.
 pub const CLIENTS: &[Package] = &[
     package("udhcpc", "udhcpc", "busybox's DHCP client"),
     package("isc-dhcp-client", "dhclient", "ISC's DHCP client"),
     package("kea-admin", "perfdhcp", "Kea's DHCP load generator"),
     package("tftp-hpa", "tftp", "a TFTP client"),
     package("atftp", "atftp", "a TFTP client that knows windowsize"),
+    package("netbase", "/etc/services", "the number of the port that atftp knows as \"tftp\""),
     package("curl", "curl", "an HTTP client"),
     package("bind9-dnsutils", "dig", "a DNS client"),
+    package("procps", "sysctl", "switches IPv6 off in a test"),
+    package("libcap2-bin", "setcap", "gives the daemon its rights without root"),
 ];
 
 /// What talos-pxe is compared with, and the network to do it on.

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result};
 use xtask::exec;
 
-use super::Site;
+use super::{PATIENCE, Site};
 
 /// What perfdhcp says of one half of the exchanges.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 struct Figures {
     sent: u32,
     received: u32,
@@ -33,6 +33,16 @@ impl Figures {
     }
 }
 
+/// How many datagrams found no room in a socket's buffer, as `/proc/net/snmp` has it: a line of
+/// names, then one of numbers.
+fn overflowed(snmp: &str) -> Result<u32> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Udp: "));
+    let (names, numbers) = lines.next().zip(lines.next()).context("no figures of UDP")?;
+    let mut figures = names.split(' ').zip(numbers.split(' '));
+    let (_, overflowed) = figures.find(|(name, _)| *name == "RcvbufErrors").context("no figure")?;
+    Ok(overflowed.parse()?)
+}
+
 #[test]
 #[ignore = "lab: cargo xtask test"]
 fn a_thousand_leases_a_second_are_given_without_a_loss() -> Result<()> {
@@ -40,16 +50,24 @@ fn a_thousand_leases_a_second_are_given_without_a_loss() -> Result<()> {
     let relay = site.lab.host("relay")?;
     relay.add_address("10.50.255.1/16")?;
     let mut perfdhcp = relay.command("perfdhcp");
-    // 10,000 clients, each of which is new. The last offers come after their addresses were
-    // checked, so it waits for a second when all have asked.
-    perfdhcp.args(["-4", "-u", "-r", "1000", "-R", "10000", "-n", "10000", "-W", "1000000"]);
+    // 10,000 exchanges, each by a new client; when perfdhcp was held up it makes a few more. The
+    // last offers come after their addresses were checked, so it waits for a second at the end.
+    perfdhcp.args(["-4", "-u", "-r", "1000", "-R", "30000", "-n", "10000", "-W", "1000000"]);
     // An answer after a second is late, not lost: firmware waits for at least 4 s.
     perfdhcp.args(["-d", "4", "-l", "eth0", "10.50.0.1"]);
-    let report = exec::output(&mut perfdhcp)?;
+    let mut perfdhcp = relay.start(perfdhcp)?;
+    perfdhcp.wait(PATIENCE)?;
+    let report = perfdhcp.text();
     eprintln!("{report}");
-    let all = || Figures { sent: 10_000, received: 10_000, lost: 0, double: 0 };
-    assert_eq!(Figures::of(&report, "DISCOVER-OFFER")?, all());
-    assert_eq!(Figures::of(&report, "REQUEST-ACK")?, all());
-    site.server.stop()?;
+
+    let offers = Figures::of(&report, "DISCOVER-OFFER")?;
+    let acks = Figures::of(&report, "REQUEST-ACK")?;
+    assert!(offers.sent >= 10_000 && acks.sent == offers.received, "{offers:?}, {acks:?}");
+    for figures in [&offers, &acks] {
+        assert_eq!((figures.received + figures.lost, figures.double), (figures.sent, 0));
+    }
+    // On a busy computer perfdhcp itself may come too late for what its socket can hold.
+    let overflowed = overflowed(&exec::output(relay.command("cat").arg("/proc/net/snmp"))?)?;
+    assert_eq!(offers.lost + acks.lost, overflowed, "lost other than at perfdhcp's own socket");
     Ok(())
 }

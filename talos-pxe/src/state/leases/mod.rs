@@ -171,6 +171,25 @@ impl Leases {
         self.set(address, Binding { hold: Hold::Lease, until, stored: until, ..binding });
     }
 
+    /// Moves the horizon of a machine that was promised its address by somebody who cannot move it,
+    /// ahead of need: when less than two lease times are left.
+    pub fn extend(&mut self, now: BootTime, mac: MacAddr, lease_time: Duration) {
+        let Some((address, binding)) = self.binding_of(mac) else { return };
+        if binding.hold == Hold::Lease && binding.stored < now + lease_time * 2 {
+            let until = self.move_horizon(now, mac, address, lease_time);
+            self.set(address, Binding { until, stored: until, ..binding });
+        }
+    }
+
+    /// What is stored of the leases that have not ended.
+    pub fn held(&self, now: BootTime) -> impl Iterator<Item = Held> {
+        self.by_mac.iter().filter_map(move |(mac, address)| {
+            let binding = self.bindings.get(address)?;
+            let until = binding.stored;
+            (until > now).then_some(Held { mac: *mac, address: *address, until })
+        })
+    }
+
     /// Ends a machine's lease or offer. The address stays its own until another needs it.
     pub fn release(&mut self, now: BootTime, mac: MacAddr) {
         let Some((address, binding)) = self.binding_of(mac) else { return };

@@ -104,6 +104,25 @@ fn a_lease_is_stored_before_it_is_promised_and_not_again_within_its_horizon() {
 }
 
 #[test]
+fn the_horizon_of_a_lease_that_is_renewed_elsewhere_moves_ahead_of_need() {
+    let hold = |until| Change::Hold(Held { mac: mac(1), address: ip(2), until: at(until) });
+    let mut leases = leases();
+    leases.extend(at(0), mac(1), LEASE);
+    leases.choose(at(0), mac(1), None);
+    leases.extend(at(0), mac(1), LEASE);
+    assert_eq!(leases.take_changes(), [], "nothing is leased");
+    leases.bind(at(0), mac(1), LEASE);
+    assert_eq!(leases.take_changes(), [hold(1200)]);
+    leases.extend(at(600), mac(1), LEASE);
+    assert_eq!(leases.take_changes(), []);
+    leases.extend(at(601), mac(1), LEASE);
+    assert_eq!(leases.take_changes(), [hold(1801)]);
+    let held = Held { mac: mac(1), address: ip(2), until: at(1801) };
+    assert_eq!(leases.held(at(1800)).collect::<Vec<_>>(), [held]);
+    assert_eq!(leases.held(at(1801)).count(), 0);
+}
+
+#[test]
 fn stored_leases_are_held_again() {
     let stored = [(1, ip(4), 500), (2, ip(9), 500)].map(|(n, address, until)| Held {
         mac: mac(n),
