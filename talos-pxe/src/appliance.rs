@@ -147,7 +147,8 @@ fn dhcp_service(
             let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
             let (store, held) = open_store(serve)?;
             info!(addresses = pool.size(), held = held.len(), "leasing");
-            let server = Server::new(settings, Leases::restore(pool, held));
+            let leases = Leases::restore(pool, held).renewed_elsewhere(fast_path.is_some());
+            let server = Server::new(settings, leases);
             let leasing = dhcp::Leasing::start(server, store, fast_path.as_deref_mut())?;
             dhcp::Responder::Server(Box::new(leasing))
         }

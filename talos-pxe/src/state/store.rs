@@ -37,24 +37,6 @@ pub enum Change {
     Forget(MacAddr),
 }
 
-impl Change {
-    /// The machine that must not be promised its address any more, from this moment on.
-    pub fn revoked(&self, now: BootTime) -> Option<MacAddr> {
-        match self {
-            Self::Forget(mac) => Some(*mac),
-            Self::Hold(held) => (held.until <= now).then_some(held.mac),
-        }
-    }
-
-    /// What may be promised once the change is stored.
-    pub fn granted(&self, now: BootTime) -> Option<Held> {
-        match self {
-            Self::Hold(held) => (held.until > now).then_some(*held),
-            Self::Forget(_) => None,
-        }
-    }
-}
-
 /// An address that is held for a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {

@@ -60,8 +60,19 @@ fn udhcpc_renews_releases_and_comes_back() -> Result<()> {
     site.udhcpc(&other, &[])?.wait_for("event: bound 192.168.123.3", PATIENCE)?;
     site.udhcpc(&busybox, &[])?.wait_for("event: bound 192.168.123.2", PATIENCE)?;
 
-    let expected = [&lease()[..], &renewal(), &release(), &lease()].concat();
-    assert_eq!(site.messages([&busybox])?, [expected]);
+    // Where it misses the answer to its renewal, it goes on to rebind: that is its own affair.
+    let [messages] = site.messages([&busybox])?;
+    assert!(
+        messages.starts_with(
+            &[lease().map(str::to_owned).to_vec(), renewal().map(str::to_owned).to_vec()].concat()
+        ),
+        "{messages:?}"
+    );
+    let end = [&release()[..], &lease()].concat();
+    assert!(
+        messages.ends_with(&end.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        "{messages:?}"
+    );
     Ok(())
 }
 

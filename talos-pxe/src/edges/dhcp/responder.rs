@@ -96,13 +96,17 @@ impl Leasing {
         if changes.is_empty() && reply.is_none() {
             return None;
         }
-        let now = BootTime::now();
-        if let Some(fast_path) = fast_path {
-            changes.iter().filter_map(|change| change.revoked(now)).for_each(|mac| {
-                revoke(fast_path, mac);
-            });
+        let mut granted = Vec::new();
+        let mut forgotten = Vec::new();
+        for change in &changes {
+            match change {
+                Change::Hold(held) => granted.push(*held),
+                Change::Forget(mac) => forgotten.push(*mac),
+            }
         }
-        let granted = changes.iter().filter_map(|change: &Change| change.granted(now)).collect();
+        if let Some(fast_path) = fast_path {
+            forgotten.into_iter().for_each(|mac| revoke(fast_path, mac));
+        }
         self.journal.store(changes, Stored { granted, reply });
         None
     }

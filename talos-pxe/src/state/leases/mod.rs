@@ -95,6 +95,8 @@ pub struct Leases {
     next_unused: Option<u32>,
     /// What has to be stored before the next reply is sent.
     changes: Vec<Change>,
+    /// Whether the XDP program renews leases, too. Then nothing ever brings a horizon nearer.
+    renewed_elsewhere: bool,
 }
 
 impl Leases {
@@ -107,6 +109,7 @@ impl Leases {
             by_mac: HashMap::new(),
             reclaim: BTreeSet::new(),
             changes: Vec::new(),
+            renewed_elsewhere: false,
         }
     }
 
@@ -121,6 +124,12 @@ impl Leases {
             }
         }
         leases
+    }
+
+    /// The same table, for leases that the XDP program renews within their horizon, too.
+    #[must_use]
+    pub fn renewed_elsewhere(self, renewed_elsewhere: bool) -> Self {
+        Self { renewed_elsewhere, ..self }
     }
 
     /// Takes what has changed. It must be stored before a reply that was decided after the change
@@ -197,10 +206,12 @@ impl Leases {
         })
     }
 
-    /// Ends a machine's lease or offer. The address stays its own until another needs it.
+    /// Ends a machine's offer or lease. The address stays its own until another needs it.
+    ///
+    /// A lease that others renew, too, is not ended: they may be renewing it at this very moment.
     pub fn release(&mut self, now: BootTime, mac: MacAddr) {
         let Some((address, binding)) = self.binding_of(mac) else { return };
-        if binding.until <= now {
+        if binding.until <= now || (binding.hold == Hold::Lease && self.renewed_elsewhere) {
             return;
         }
         if binding.hold == Hold::Lease {
@@ -221,11 +232,13 @@ impl Leases {
         until
     }
 
-    /// Takes an address that someone unknown uses out of service for a while.
+    /// Takes an address that someone unknown uses out of service for a while, and at least until
+    /// the horizon of the machine that had it.
     pub fn quarantine(&mut self, now: BootTime, address: Ipv4Addr) {
         if self.pool.contains(address) {
-            let until = now + QUARANTINE;
             let stored = BootTime::BOOT;
+            let horizon = self.bindings.get(&address).map_or(stored, |binding| binding.stored);
+            let until = horizon.max(now + QUARANTINE);
             self.set(address, Binding { mac: None, hold: Hold::Quarantine, until, stored });
         }
     }

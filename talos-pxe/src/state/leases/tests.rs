@@ -123,6 +123,18 @@ fn the_horizon_of_a_lease_that_is_renewed_elsewhere_moves_ahead_of_need() {
 }
 
 #[test]
+fn nothing_brings_a_horizon_nearer_that_others_renew_within() {
+    let mut leases = leases().renewed_elsewhere(true);
+    for n in 1..=3 {
+        lease(&mut leases, at(0), n);
+    }
+    leases.release(at(10), mac(1));
+    leases.quarantine(at(10), ip(4));
+    assert_eq!(leases.choose(at(1199), mac(4), None), None);
+    assert_eq!(leases.choose(at(1200), mac(4), None).map(|c| c.address), Some(ip(2)));
+}
+
+#[test]
 fn stored_leases_are_held_again() {
     let stored = [(1, ip(4), 500), (2, ip(9), 500)].map(|(n, address, until)| Held {
         mac: mac(n),
