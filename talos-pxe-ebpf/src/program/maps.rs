@@ -124,3 +124,13 @@ pub fn launder(scratch: *mut Scratch, value: u64) -> u64 {
         (&raw const (*scratch).cursor).read_volatile()
     }
 }
+
+/// Returns `place`, which is below [`Scratch::OPTIONS`], of which the verifier then knows that and
+/// no more. The compiler compares one copy of a value and uses another; before Linux 6.8 the
+/// verifier has then forgotten what it had learnt.
+#[inline(always)]
+pub fn forget(mut place: u64) -> u64 {
+    // SAFETY: it changes nothing but its operand.
+    unsafe { core::arch::asm!("{0} &= 2047", inout(reg) place, options(pure, nomem, nostack)) };
+    place
+}

@@ -10,7 +10,7 @@ use core::ptr::null_mut;
 use aya_ebpf::helpers::generated::bpf_loop;
 use talos_pxe_ebpf::outcome::Outcome;
 
-use super::maps::{self, Scratch};
+use super::maps::{self, Scratch, forget};
 
 /// How often sixteen steps are taken: more than there are octets.
 const ROUNDS: u32 = (Scratch::OPTIONS / 16) as u32;
@@ -99,13 +99,4 @@ extern "C" fn sixteen_steps<W: Walk>(_round: u64, _argument: *mut c_void) -> u64
         (*scratch).walk.at = at;
     }
     0
-}
-
-/// Returns `place`, which is below [`Scratch::OPTIONS`], of which the verifier then knows no more
-/// than that.
-#[inline(always)]
-fn forget(mut place: u64) -> u64 {
-    // SAFETY: it changes nothing but its operand.
-    unsafe { core::arch::asm!("{0} &= 2047", inout(reg) place, options(pure, nomem, nostack)) };
-    place
 }

@@ -12,6 +12,9 @@ pub const WRITTEN: usize = 384;
 /// The octets of options that [`copy_options`] can copy.
 pub const COPIED: u64 = 320;
 
+/// The octets that [`contain`] can search.
+pub const SEARCHED: u64 = 64;
+
 /// Does something for each number.
 macro_rules! each {
     ($what:ident: $($number:literal)*) => { $($what!($number);)* };
@@ -161,4 +164,33 @@ pub unsafe fn copy_option(from: *const u8, to: *mut u8, octets: u64) {
         };
     }
     each!(piece: 0 4 8 12 16 20 24 28 32);
+}
+
+/// Whether `length` octets, up to [`SEARCHED`], contain `wanted`.
+///
+/// # Safety
+///
+/// There must be room to read [`SEARCHED`] octets.
+#[inline(always)]
+pub unsafe fn contain(octets: *const u8, length: u64, wanted: u8) -> bool {
+    let (ones, pattern) = (u64::from_le_bytes([1; 8]), u64::from_le_bytes([wanted; 8]));
+    macro_rules! word {
+        ($word:literal) => {
+            if length <= 8 * $word {
+                return false;
+            }
+            // SAFETY: the caller's promise.
+            let word = unsafe { octets.cast::<u64>().add($word).read_unaligned() };
+            // Octets that are wanted become zero, and those behind the last one all ones.
+            let mut word = u64::from_le(word) ^ pattern;
+            if length < 8 * $word + 8 {
+                word |= u64::MAX << (8 * (length - 8 * $word));
+            }
+            if word.wrapping_sub(ones) & !word & (ones << 7) != 0 {
+                return true;
+            }
+        };
+    }
+    each!(word: 0 1 2 3 4 5 6 7);
+    false
 }
