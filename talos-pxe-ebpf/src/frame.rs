@@ -15,10 +15,10 @@ pub const UDP: usize = 8;
 pub const BOOTP: usize = 236;
 /// Where the magic cookie is in a frame; the options follow it.
 pub const MAGIC_AT: usize = ETHERNET + IPV4 + UDP + BOOTP;
+/// Where the first option is in a frame.
+pub const FIRST_OPTION: usize = MAGIC_AT + MAGIC.len();
 /// The shortest reply in a frame: its message has 300 octets (RFC 1542 section 2.1).
 pub const SHORTEST_REPLY: usize = ETHERNET + IPV4 + UDP + 300;
-/// The longest frame that a reply may have: an Ethernet MTU of 1500 octets.
-pub const LONGEST_REPLY: usize = ETHERNET + 1500;
 
 /// The magic cookie (RFC 2131 section 3).
 pub const MAGIC: [u8; 4] = [99, 130, 83, 99];
@@ -88,7 +88,7 @@ pub struct Ipv4Header {
 }
 
 const _: () = assert!(size_of::<Ipv4Header>() == IPV4);
-const _: () = assert!(size_of::<Frame>() == MAGIC_AT + MAGIC.len());
+const _: () = assert!(size_of::<Frame>() == FIRST_OPTION);
 const _: () = assert!(core::mem::offset_of!(Frame, chaddr) == 70);
 
 /// Folds a ones' complement sum to 16 bits (RFC 1071). Words are added as they stand in memory:

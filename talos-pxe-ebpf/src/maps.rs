@@ -6,7 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::class::Class;
-use crate::frame::SHORTEST_REPLY;
+use crate::frame::{FIRST_OPTION, SHORTEST_REPLY};
 
 /// The name of the array whose only element is the [`Config`].
 pub const CONFIG: &str = "CONFIG";
@@ -141,8 +141,7 @@ pub struct Template {
     pub length: u32,
     /// Sum of the IPv4 header, by [`word16`](crate::frame::word16), not folded.
     pub ip_sum: u32,
-    /// The same of the UDP header, its pseudo header and what it carries, but no octets of `frame`
-    /// behind those of the shortest reply.
+    /// The same of the UDP header, its pseudo header and what it carries up to the options.
     pub udp_sum: u32,
     /// Zero.
     pub padding: u32,
@@ -152,12 +151,13 @@ pub struct Template {
 
 const _: () = assert!(size_of::<Template>() == 1024);
 const _: () = assert!(Template::FRAME >= Template::LONGEST + 32);
+const _: () = assert!(Template::FRAME >= SHORTEST_REPLY);
 
 impl Template {
     /// Octets of `frame`.
     pub const FRAME: usize = 1008;
     /// The longest template, in octets: there is room to read on behind it.
-    pub const LONGEST: usize = SHORTEST_REPLY + 256;
+    pub const LONGEST: usize = FIRST_OPTION + 256;
 }
 
 /// An answer that was sent.

@@ -7,11 +7,10 @@ use talos_pxe_ebpf::outcome::Outcome;
 use super::maps::Scratch;
 use super::options::{Options, Slot};
 use super::walk::{self, Step, Walk};
+use super::words;
 
 /// Within iPXE's options: it can load from HTTP.
 const IPXE_HTTP: u8 = 0x13;
-/// How many octets of a class or parameter list are searched.
-const SEARCHED: u64 = 64;
 const BOOT_FILE_NAME: u8 = 67;
 
 /// The class of the client that sent these options; `names_file` when its `file` field is not
@@ -98,24 +97,9 @@ fn contains(options: &Options, place: u64, wanted: u8) -> Result<bool, Outcome> 
         return Ok(false);
     }
     let length = u64::from(options.octet(place + 1));
-    if length > SEARCHED {
+    if length > words::SEARCHED {
         return Err(Outcome::UnusualClient);
     }
-    for at in (0..SEARCHED).step_by(8) {
-        if at >= length {
-            break;
-        }
-        // Octets that are wanted become zero, and those behind the value all ones.
-        let mut octets = u64::from_le_bytes(options.octets(place + 2 + at));
-        octets ^= u64::from_le_bytes([wanted; 8]);
-        let left = length - at;
-        if left < 8 {
-            octets |= u64::MAX << (8 * left);
-        }
-        let ones = u64::from_le_bytes([0x01; 8]);
-        if octets.wrapping_sub(ones) & !octets & (ones << 7) != 0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    // SAFETY: there is room to read on behind any option.
+    Ok(unsafe { words::contain(options.value_at(place), length, wanted) })
 }

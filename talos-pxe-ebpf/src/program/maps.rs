@@ -9,6 +9,7 @@ use talos_pxe_ebpf::maps::{
 use talos_pxe_ebpf::outcome::Outcome;
 
 use super::walk::State;
+use super::words;
 
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
@@ -35,11 +36,13 @@ pub struct Scratch {
     /// See [`launder`].
     cursor: u64,
     pub walk: State,
+    /// The sum of the reply's options.
+    pub sum: u64,
     pub places: Places,
     /// The magic cookie and the options of the request, and room to read on behind any of them.
     pub options: Buffer<{ Scratch::OPTIONS + 512 }>,
-    /// The options that are echoed, the end mark, and room to copy in larger pieces.
-    pub tail: Buffer<{ Scratch::TAIL + 512 }>,
+    /// The options of the reply, and room to copy in larger pieces.
+    pub reply: Buffer<{ Scratch::REPLY + 512 }>,
 }
 
 /// Octets that begin where a word can.
@@ -58,8 +61,8 @@ impl Scratch {
     /// The most that is copied to `options`, which is more than an Ethernet frame has: the end
     /// of an option that is longer than what is left stays below `OPTIONS`.
     pub const COPIED: usize = Self::OPTIONS - 2 - 255;
-    /// The most that `bpf_csum_diff` sums up before Linux 6.3.
-    pub const TAIL: usize = 512;
+    /// The most options that a reply has, which is as many as are copied.
+    pub const REPLY: usize = words::WRITTEN;
 }
 
 #[inline(always)]
@@ -120,4 +123,14 @@ pub fn launder(scratch: *mut Scratch, value: u64) -> u64 {
         (&raw mut (*scratch).cursor).write_volatile(value);
         (&raw const (*scratch).cursor).read_volatile()
     }
+}
+
+/// Returns `place`, which is below [`Scratch::OPTIONS`], of which the verifier then knows that and
+/// no more. The compiler compares one copy of a value and uses another; before Linux 6.8 the
+/// verifier has then forgotten what it had learnt.
+#[inline(always)]
+pub fn forget(mut place: u64) -> u64 {
+    // SAFETY: it changes nothing but its operand.
+    unsafe { core::arch::asm!("{0} &= 2047", inout(reg) place, options(pure, nomem, nostack)) };
+    place
 }

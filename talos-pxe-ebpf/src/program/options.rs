@@ -5,7 +5,7 @@ use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
 use talos_pxe_ebpf::frame::{MAGIC, MAGIC_AT};
 use talos_pxe_ebpf::outcome::Outcome;
 
-use super::maps::Scratch;
+use super::maps::{Scratch, forget};
 use super::walk::{self, Step, Walk};
 use super::words;
 
@@ -85,8 +85,14 @@ impl Options {
             let to = &raw mut (*scratch).options;
             if length <= words::COPIED && length.is_multiple_of(8) {
                 words::copy_options(ctx, to.cast());
-            } else if bpf_xdp_load_bytes(ctx, MAGIC_AT as u32, to.cast(), length as u32) != 0 {
-                return Err(Outcome::BadLength);
+            } else {
+                let length = forget(length);
+                // Again, of what the verifier knows now.
+                if length < MAGIC.len() as u64
+                    || bpf_xdp_load_bytes(ctx, MAGIC_AT as u32, to.cast(), length as u32) != 0
+                {
+                    return Err(Outcome::BadLength);
+                }
             }
             // Word by word: the compiler would call a function that does it octet by octet.
             let places = (&raw mut (*scratch).places).cast::<u64>();
@@ -140,6 +146,13 @@ impl Options {
     pub fn octets<const N: usize>(self, at: u64) -> [u8; N] {
         // SAFETY: the verifier holds us to it.
         unsafe { *(&raw const (*self.0).options).cast::<u8>().add(at as usize).cast() }
+    }
+
+    /// The first octet of the value of the option at `place`.
+    #[inline(always)]
+    pub fn value_at(self, place: u64) -> *const u8 {
+        // SAFETY: there is room to read on behind any option.
+        unsafe { (&raw const (*self.0).options).cast::<u8>().add(place as usize + 2) }
     }
 
     #[inline(always)]

@@ -1,12 +1,10 @@
 //! The reply: the class's template, what differs, and the options that are echoed.
 
-use core::ffi::c_void;
-
 use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_store_bytes};
 use talos_pxe_ebpf::class::Class;
 use talos_pxe_ebpf::frame::{
-    CLIENT_PORT, ETHERNET, IPV4, LONGEST_REPLY, SERVER_PORT, SHORTEST_REPLY, fold, word16, word32,
+    CLIENT_PORT, ETHERNET, FIRST_OPTION, IPV4, SERVER_PORT, SHORTEST_REPLY, fold, word16, word32,
 };
 use talos_pxe_ebpf::maps::{Answer, Event, Template};
 use talos_pxe_ebpf::outcome::Outcome;
@@ -46,16 +44,12 @@ pub fn send(
     answer: Answer,
     promise: Promise,
 ) -> Result<Outcome, Outcome> {
-    let Composed { class, length: tail, sum: tail_sum } =
-        compose::compose(answer, request.names_file)?;
+    let Composed { class, length } = compose::compose(answer, request.names_file)?;
     let number = Answer::template_of(answer as u32, Class::from_number(class));
     let template = maps::template(number).ok_or(Outcome::NoTemplate)?;
-    // What is short enough goes from the template straight to the frame, the rest is in the tail.
-    let head = u64::from(template.length).min(SHORTEST_REPLY as u64);
-    let length = (head + tail).max(SHORTEST_REPLY as u64);
-    if length > LONGEST_REPLY as u64 {
-        return Err(Outcome::TooLong);
-    }
+    // As the daemon pads its messages (`wire::dhcp::Message::encode`).
+    let length = (FIRST_OPTION as u64 + length).max(SHORTEST_REPLY as u64);
+    let length = length + (SHORTEST_REPLY as u64).wrapping_sub(length) % 4;
 
     let ciaddr = match answer {
         Answer::Offer if promise.address != [0; 4] => [0; 4],
@@ -71,10 +65,6 @@ pub fn send(
         request,
     };
     let ip_checksum = !fold(changes.ip_sum(template));
-    let udp_checksum = match !fold(changes.udp_sum(template) + tail_sum) {
-        0 => 0xffff,
-        sum => sum,
-    };
 
     let event = EVENTS.reserve::<Event>(0).ok_or(Outcome::EventsFull)?;
     if !resize(ctx, request.frame_length, length) {
@@ -92,16 +82,18 @@ pub fn send(
     });
     event.submit(BPF_RB_NO_WAKEUP.into());
 
-    // SAFETY: the lengths are within their arrays, of which the verifier makes sure.
-    let frame = unsafe {
-        let tail_part = (&raw mut (*scratch).tail).cast::<c_void>();
-        let whole = words::whole_frame(ctx).ok_or(Outcome::Broken)?;
-        words::copy_frame(template.frame.as_ptr(), whole);
-        if bpf_xdp_store_bytes(ctx, head as u32, tail_part, tail as u32) != 0 {
-            return Err(Outcome::Broken);
-        }
-        frame(ctx).ok_or(Outcome::Broken)?
+    // SAFETY: the scratch has room for as many options as are copied.
+    let options_sum = unsafe {
+        let options = (&raw const (*scratch).reply).cast();
+        let sum = &raw mut (*scratch).sum;
+        words::write_reply(ctx, template, options, sum).ok_or(Outcome::Broken)?;
+        sum.read_volatile()
     };
+    let udp_checksum = match !fold(changes.udp_sum(template) + options_sum) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    let frame = frame(ctx).ok_or(Outcome::Broken)?;
     frame.ethernet_destination = to.mac;
     frame.ip.total_length = changes.packet_length;
     frame.ip.checksum = ip_checksum.to_ne_bytes();

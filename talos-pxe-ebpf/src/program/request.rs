@@ -45,10 +45,12 @@ pub struct Request {
 /// The frame's fixed fields, as long as nothing has moved or resized it; none if it is shorter.
 #[inline(always)]
 pub fn frame<'a>(ctx: *mut xdp_md) -> Option<&'a mut Frame> {
+    // Volatile, so that nothing of what the verifier knew of the frame before is left.
     // SAFETY: the kernel hands over the frame from `data` up to `data_end`; the verifier holds
     // us to it.
     unsafe {
-        let (start, end) = ((*ctx).data as usize, (*ctx).data_end as usize);
+        let start = (&raw const (*ctx).data).read_volatile() as usize;
+        let end = (&raw const (*ctx).data_end).read_volatile() as usize;
         if start + size_of::<Frame>() > end { None } else { Some(&mut *(start as *mut Frame)) }
     }
 }

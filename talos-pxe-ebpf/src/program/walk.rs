@@ -1,6 +1,6 @@
 //! Walks of the options, which are as long as the client likes.
 //!
-//! The steps are those of a `bpf_loop`, eight to each call of its callback: the verifier looks at
+//! The steps are those of a `bpf_loop`, sixteen to each call of its callback: the verifier looks at
 //! a callback once, and the calls cost little. A plain loop it would follow step by step, and
 //! without `CAP_PERFMON` also where a processor may wrongly predict that it goes on for ever.
 
@@ -10,10 +10,10 @@ use core::ptr::null_mut;
 use aya_ebpf::helpers::generated::bpf_loop;
 use talos_pxe_ebpf::outcome::Outcome;
 
-use super::maps::{self, Scratch};
+use super::maps::{self, Scratch, forget};
 
-/// How often eight steps are taken: more than there are octets.
-const ROUNDS: u32 = (Scratch::OPTIONS / 8) as u32;
+/// How often sixteen steps are taken: more than there are octets.
+const ROUNDS: u32 = (Scratch::OPTIONS / 16) as u32;
 /// The end of a walk that has not failed.
 const DONE: u32 = u32::MAX;
 
@@ -40,7 +40,7 @@ pub fn run<W: Walk>(scratch: *mut Scratch, from: u64, end: u64) -> Result<(), Ou
     let result = unsafe {
         (*scratch).walk.at = from;
         (*scratch).walk.end = end;
-        bpf_loop(ROUNDS, eight_steps::<W> as *mut c_void, null_mut(), 0);
+        bpf_loop(ROUNDS, sixteen_steps::<W> as *mut c_void, null_mut(), 0);
         (&raw const (*scratch).walk.result).read_volatile()
     };
     match result {
@@ -61,7 +61,7 @@ pub struct State {
 }
 
 /// The callback; it returns whether the walk is over.
-extern "C" fn eight_steps<W: Walk>(_round: u64, _argument: *mut c_void) -> u64 {
+extern "C" fn sixteen_steps<W: Walk>(_round: u64, _argument: *mut c_void) -> u64 {
     // Passed in the argument it would be a pointer on the stack, whose place the compiler uses
     // for something else afterwards: without `CAP_PERFMON` the verifier forbids that.
     let Some(scratch) = maps::scratch() else { return 1 };
@@ -92,16 +92,11 @@ extern "C" fn eight_steps<W: Walk>(_round: u64, _argument: *mut c_void) -> u64 {
         step!();
         step!();
         step!();
+        step!();
+        step!();
+        step!();
+        step!();
         (*scratch).walk.at = at;
     }
     0
-}
-
-/// Returns `place`, which is below [`Scratch::OPTIONS`], of which the verifier then knows no more
-/// than that.
-#[inline(always)]
-fn forget(mut place: u64) -> u64 {
-    // SAFETY: it changes nothing but its operand.
-    unsafe { core::arch::asm!("{0} &= 2047", inout(reg) place, options(pure, nomem, nostack)) };
-    place
 }

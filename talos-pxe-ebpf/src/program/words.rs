@@ -4,50 +4,115 @@
 //! the frame; these cannot. The compiler would make calls or loops of anything shorter than this.
 
 use aya_ebpf::bindings::xdp_md;
-use talos_pxe_ebpf::frame::{MAGIC_AT, SHORTEST_REPLY};
+use talos_pxe_ebpf::frame::{FIRST_OPTION, MAGIC_AT, SHORTEST_REPLY};
+use talos_pxe_ebpf::maps::Template;
 
-/// The octets of a tail that [`sum`] can sum.
-pub const SUMMED: u64 = 96;
+/// The octets of options that [`write_reply`] can write.
+pub const WRITTEN: usize = 384;
 /// The octets of options that [`copy_options`] can copy.
 pub const COPIED: u64 = 320;
+
+/// The octets that [`contain`] can search.
+pub const SEARCHED: u64 = 64;
 
 /// Does something for each number.
 macro_rules! each {
     ($what:ident: $($number:literal)*) => { $($what!($number);)* };
 }
 
-/// The frame, if it is as long as the shortest reply.
-#[inline(always)]
-pub fn whole_frame(ctx: *mut xdp_md) -> Option<*mut u8> {
-    // SAFETY: the context is the one that the kernel handed over.
-    unsafe {
-        let (start, end) = ((*ctx).data as usize, (*ctx).data_end as usize);
-        if start + SHORTEST_REPLY > end { None } else { Some(start as *mut u8) }
-    }
-}
-
-/// Copies a frame of the shortest reply's length.
+/// Writes a reply over a frame that has been resized for it: the fixed fields from the template,
+/// then the options, as many as fit. Returns the options' sum; none when the frame is too short.
 ///
 /// # Safety
 ///
-/// Both must have as many octets.
+/// There must be [`WRITTEN`] octets of options.
 #[inline(always)]
-pub unsafe fn copy_frame(from: *const u8, to: *mut u8) {
-    let (words, to_words) = (from.cast::<u64>(), to.cast::<u64>());
-    macro_rules! word {
+pub unsafe fn write_reply(
+    ctx: *mut xdp_md,
+    template: &Template,
+    options: *const u8,
+    result: *mut u64,
+) -> Option<()> {
+    // SAFETY: the context is the one that the kernel handed over.
+    let (start, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
+    if start + SHORTEST_REPLY > end {
+        return None;
+    }
+    let (from, to) = (template.frame.as_ptr().cast::<u64>(), start as *mut u64);
+    macro_rules! fixed {
         ($word:literal) => {
-            // SAFETY: the caller's promise.
-            unsafe { to_words.add($word).write_unaligned(words.add($word).read_unaligned()) }
+            // SAFETY: the word is in both frames.
+            unsafe { to.add($word).write_unaligned(from.add($word).read_unaligned()) }
         };
     }
-    each!(word: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30
-        31 32 33 34 35 36 37 38 39 40 41);
-    // SAFETY: the caller's promise.
+    each!(fixed: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29
+        30 31 32 33 34);
+    // SAFETY: the last two octets of the magic cookie are in both frames.
     unsafe {
-        let (from, to) = (from.add(336), to.add(336));
-        to.cast::<u32>().write_unaligned(from.cast::<u32>().read_unaligned());
-        to.add(4).cast::<u16>().write_unaligned(from.add(4).cast::<u16>().read_unaligned());
+        let (from, to) = (from.add(35).cast::<u16>(), to.add(35).cast::<u16>());
+        to.write_unaligned(from.read_unaligned());
     }
+
+    let mut sum = 0;
+    macro_rules! option {
+        ($word:literal) => {
+            // SAFETY: the word is in the frame, and the caller's promise.
+            unsafe {
+                let word = options.cast::<u64>().add($word).read();
+                ((start + FIRST_OPTION + 8 * $word) as *mut u64).write_unaligned(word);
+                sum += (word & 0xffff_ffff) + (word >> 32);
+            }
+        };
+    }
+    macro_rules! option_if_it_fits {
+        ($word:literal) => {
+            if start + FIRST_OPTION + 8 * $word + 8 > end {
+                // A frame ends with a word or half a word: `SHORTEST_REPLY` does, and all are
+                // longer by a multiple of four.
+                if start + FIRST_OPTION + 8 * $word + 4 <= end {
+                    // SAFETY: the half is in the frame, and the caller's promise.
+                    unsafe {
+                        let half = options.cast::<u32>().add(2 * $word).read();
+                        ((start + FIRST_OPTION + 8 * $word) as *mut u32).write_unaligned(half);
+                        sum += u64::from(half);
+                    }
+                }
+                // SAFETY: the caller's promise.
+                unsafe { result.write_volatile(sum) };
+                return Some(());
+            }
+            option!($word);
+        };
+    }
+    each!(option: 0 1 2 3 4 5 6);
+    each!(option_if_it_fits: 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47);
+    unsafe { result.write_volatile(sum) };
+    Some(())
+}
+
+/// A word at any address.
+#[repr(C, packed)]
+struct Unaligned(u64);
+
+/// Writes the end mark, and zeros up to where the shortest reply ends at the latest.
+///
+/// # Safety
+///
+/// There must be room for 64 octets.
+#[inline(always)]
+pub unsafe fn end_options(to: *mut u8) {
+    let to = to.cast::<Unaligned>();
+    macro_rules! word {
+        ($word:literal) => {
+            // Volatile, or the compiler would call a function that does it octet by octet.
+            // SAFETY: the caller's promise.
+            unsafe {
+                let octets = [if $word == 0 { 255 } else { 0 }, 0, 0, 0, 0, 0, 0, 0];
+                to.add($word).write_volatile(Unaligned(u64::from_ne_bytes(octets)));
+            }
+        };
+    }
+    each!(word: 0 1 2 3 4 5 6 7);
 }
 
 /// Copies the options from the magic cookie on, as many words as the frame has, up to
@@ -101,24 +166,31 @@ pub unsafe fn copy_option(from: *const u8, to: *mut u8, octets: u64) {
     each!(piece: 0 4 8 12 16 20 24 28 32);
 }
 
-/// The sum of `length` octets, of which there is one at least, up to [`SUMMED`].
+/// Whether `length` octets, up to [`SEARCHED`], contain `wanted`.
 ///
 /// # Safety
 ///
-/// There must be as many, and zeros up to a multiple of eight.
+/// There must be room to read [`SEARCHED`] octets.
 #[inline(always)]
-pub unsafe fn sum(words: *const u64, length: u64) -> u64 {
-    let mut sum = 0;
+pub unsafe fn contain(octets: *const u8, length: u64, wanted: u8) -> bool {
+    let (ones, pattern) = (u64::from_le_bytes([1; 8]), u64::from_le_bytes([wanted; 8]));
     macro_rules! word {
         ($word:literal) => {
+            if length <= 8 * $word {
+                return false;
+            }
             // SAFETY: the caller's promise.
-            let word = unsafe { words.add($word).read() };
-            sum += (word >> 32) + (word & 0xffff_ffff);
-            if length <= 8 * $word + 8 {
-                return sum;
+            let word = unsafe { octets.cast::<u64>().add($word).read_unaligned() };
+            // Octets that are wanted become zero, and those behind the last one all ones.
+            let mut word = u64::from_le(word) ^ pattern;
+            if length < 8 * $word + 8 {
+                word |= u64::MAX << (8 * (length - 8 * $word));
+            }
+            if word.wrapping_sub(ones) & !word & (ones << 7) != 0 {
+                return true;
             }
         };
     }
-    each!(word: 0 1 2 3 4 5 6 7 8 9 10 11);
-    sum
+    each!(word: 0 1 2 3 4 5 6 7);
+    false
 }

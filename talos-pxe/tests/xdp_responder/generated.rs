@@ -57,7 +57,7 @@ fn is_left_to_the_daemon(request: &Request, reply: &Option<Vec<u8>>) -> bool {
         || reply.kind == MessageType::Nak
         || (kind == 8 && request.destination.port() == 67)
         // How much more than this is copied depends on the template.
-        || echoed > 350
+        || echoed > 220
         || reply.encode().len() > 1472
         || unusual
 }

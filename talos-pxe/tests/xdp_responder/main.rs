@@ -12,3 +12,4 @@ mod reasons;
 mod reference;
 mod requests;
 mod states;
+mod verifier;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use talos_pxe_ebpf::class::Class;
-use talos_pxe_ebpf::frame::{Frame, SHORTEST_REPLY, word16, word32};
+use talos_pxe_ebpf::frame::{FIRST_OPTION, Frame, word16, word32};
 use talos_pxe_ebpf::maps::{Answer, Config, Mode, Template};
 
 use super::{CLIENT_PORT, Ingress, proxy, server};
@@ -178,7 +178,7 @@ fn template(sender: &Sender, port: u16, message: &Message) -> Option<Template> {
     fixed.udp_checksum = [0; 2];
     let ip_sum = sum(bytemuck::bytes_of(&fixed.ip));
     let pseudo_header = word32(fixed.ip.source) + word16([0, fixed.ip.protocol]);
-    let summed = std::mem::offset_of!(Frame, udp_source)..SHORTEST_REPLY;
+    let summed = std::mem::offset_of!(Frame, udp_source)..FIRST_OPTION;
     let udp_sum = pseudo_header + sum(frame.get(summed)?);
     Some(Template {
         length: u32::try_from(length).ok()?,

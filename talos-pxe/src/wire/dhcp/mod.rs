@@ -136,15 +136,14 @@ impl Message {
     }
 
     /// The payload of a UDP datagram: message type first, the other options in their order,
-    /// the end mark, then zeros up to [`MINIMUM`].
+    /// the end mark, then zeros up to [`MINIMUM`] and to a multiple of four octets, so that the
+    /// XDP program can copy it by words.
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(MINIMUM);
         // Writing to a Vec cannot fail; names that do not fit their field are cut by `header`.
         let written = self.write(&mut Encoder::new(&mut bytes));
         debug_assert!(written.is_ok(), "{written:?}");
-        if bytes.len() < MINIMUM {
-            bytes.resize(MINIMUM, 0);
-        }
+        bytes.resize(bytes.len().max(MINIMUM).next_multiple_of(4), 0);
         bytes
     }
 
