@@ -7,6 +7,8 @@ pub mod dhcp;
 pub mod frame;
 pub mod icmp6;
 mod mac;
+mod name;
 
 pub use asset_path::AssetPath;
 pub use mac::{InvalidMac, MacAddr};
+pub use name::{Hostname, NameError, Role};
