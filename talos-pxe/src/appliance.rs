@@ -74,7 +74,7 @@ async fn serve_on(
     services.spawn(dhcp.serve(shutdown.clone()));
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, shutdown.clone()));
-    services.spawn(http::serve(http, http::router(site), shutdown.clone()));
+    services.spawn(http::serve(http, site, shutdown.clone()));
     if advertises_router(serve.ra, network.uplink.mode) {
         let (interface, shutdown) = (network.interface.clone(), shutdown.clone());
         services.spawn(async move { ra::serve(&interface, shutdown).await });

@@ -52,7 +52,7 @@ impl Lab {
         ));
         let files = BootFiles::load(&firmware, &["undionly.kpxe"]).unwrap();
         let shutdown = CancellationToken::new();
-        runtime.spawn(http::serve(listener, http::router(site), shutdown.clone()));
+        runtime.spawn(http::serve(listener, site, shutdown.clone()));
         runtime.spawn(tftp::serve(socket, files, script::boot_ipxe(&origin), shutdown));
         Self { folder, tftp, http, runtime }
     }

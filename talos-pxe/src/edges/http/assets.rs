@@ -26,14 +26,14 @@ pub(super) async fn get(
     let path = uri.path().strip_prefix("/assets/").and_then(AssetPath::from_url);
     let path = path.ok_or(Refusal::NotFound)?;
     let machine = site.machine_at(client.ip());
-    let opened = open(site, path.clone()).await?.map_err(|error| {
+    let opened = open(site.clone(), path.clone()).await?.map_err(|error| {
         warn!(machine, client = %client.ip(), file = %path, %error, "asset refused");
         Refusal::NotFound
     })?;
     if method == Method::GET {
         info!(machine, client = %client.ip(), file = %path, "asset");
     }
-    Ok(file::respond(opened, &method, &headers, "application/octet-stream"))
+    Ok(file::respond(&site.images, opened, &method, &headers, "application/octet-stream"))
 }
 
 async fn open(site: Arc<Site>, path: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {

@@ -1,6 +1,5 @@
 //! A file as an HTTP response: whole, a part, or not modified (RFC 9110, sections 13 and 14).
 
-use std::io::SeekFrom;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 
@@ -12,18 +11,15 @@ use headers::{
     AcceptRanges, ContentLength, ContentRange, ETag, HeaderMapExt, IfModifiedSince, IfNoneMatch,
     IfRange, LastModified,
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 use tracing::warn;
 
 use super::Refusal;
+use super::image::Images;
 use crate::edges::folder::OpenFile;
-
-/// How much of a file is held in memory for one client, in bytes.
-const CHUNK: usize = 256 << 10;
 
 /// Answers GET and HEAD with a file, or with as much of it as was asked for.
 pub(super) fn respond(
+    images: &Images,
     opened: OpenFile,
     method: &Method,
     request: &HeaderMap,
@@ -61,23 +57,16 @@ pub(super) fn respond(
     };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.typed_insert(ContentLength(part.end - part.start));
-    let body = match *method == Method::HEAD {
-        true => Body::empty(),
-        false => stream(tokio::fs::File::from_std(file), part),
-    };
-    (status, headers, body).into_response()
-}
-
-fn stream(mut file: tokio::fs::File, part: Range<u64>) -> Body {
-    let chunks = async move {
-        if part.start > 0 {
-            file.seek(SeekFrom::Start(part.start)).await?;
+    if *method == Method::HEAD {
+        return (status, headers).into_response();
+    }
+    match images.body(file, &metadata, part) {
+        Ok(body) => (status, headers, Body::from(body)).into_response(),
+        Err(error) => {
+            warn!(%error, "cannot send a file");
+            Refusal::Internal.into_response()
         }
-        file.set_max_buf_size(CHUNK);
-        let part = file.take(part.end - part.start);
-        Ok::<_, std::io::Error>(ReaderStream::with_capacity(part, CHUNK))
-    };
-    Body::from_stream(futures_util::TryFutureExt::try_flatten_stream(chunks))
+    }
 }
 
 #[derive(Debug, PartialEq)]

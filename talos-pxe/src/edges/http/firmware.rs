@@ -24,7 +24,7 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let name = uri.path().strip_prefix("/firmware/").and_then(AssetPath::from_url);
     let name = name.filter(|name| !name.as_str().contains('/')).ok_or(Refusal::NotFound)?;
-    let opened = open(site, name.clone()).await?.map_err(|error| {
+    let opened = open(site.clone(), name.clone()).await?.map_err(|error| {
         warn!(client = %client.ip(), file = %name, %error, "firmware refused");
         Refusal::NotFound
     })?;
@@ -32,7 +32,7 @@ pub(super) async fn get(
     // UEFI decides by the type whether it got a program or a disk image.
     let is_program = name.as_str().to_ascii_lowercase().ends_with(".efi");
     let content_type = if is_program { "application/efi" } else { "application/octet-stream" };
-    Ok(file::respond(opened, &method, &headers, content_type))
+    Ok(file::respond(&site.images, opened, &method, &headers, content_type))
 }
 
 async fn open(site: Arc<Site>, name: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {

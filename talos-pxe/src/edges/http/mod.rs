@@ -2,24 +2,24 @@
 
 mod assets;
 mod config;
+mod connection;
 mod file;
 mod firmware;
+mod image;
 mod script;
+mod serve;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use anyhow::Context;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
+
+use image::Images;
+pub use serve::serve;
 
 use super::folder;
 use crate::decisions::boot::catalog::Catalog;
@@ -43,6 +43,7 @@ pub struct Site {
     configs: Vec<AssetPath>,
     machines: Mutex<Machines>,
     tokens: Mutex<Tokens>,
+    images: Images,
 }
 
 impl Site {
@@ -57,6 +58,7 @@ impl Site {
             catalog,
             machines: Mutex::default(),
             tokens: Mutex::default(),
+            images: Images::default(),
         }
     }
 
@@ -80,7 +82,7 @@ fn name(machine: Option<MacAddr>) -> String {
 }
 
 /// The routes.
-pub fn router(site: Arc<Site>) -> Router {
+fn router(site: Arc<Site>) -> Router {
     Router::new()
         .route("/boot.ipxe", get(script::boot_ipxe))
         .route("/ipxe", get(script::ipxe))
@@ -90,38 +92,6 @@ pub fn router(site: Arc<Site>) -> Router {
         .fallback(async || Refusal::NotFound)
         .method_not_allowed_fallback(async || Refusal::ReadOnly)
         .with_state(site)
-}
-
-/// How long downloads may go on after the shutdown was asked for.
-const GRACE: Duration = Duration::from_secs(2);
-
-/// Serves until `shutdown`, then lets running downloads go on for two seconds.
-///
-/// # Errors
-/// When the listener fails for good.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    // Small answers, such as scripts, must not wait for the client's delayed ACK.
-    let listener = listener.tap_io(|connection| {
-        if let Err(error) = connection.set_nodelay(true) {
-            debug!(%error, "cannot set TCP_NODELAY");
-        }
-    });
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let serving = axum::serve(listener, service)
-        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
-        .into_future();
-    let out_of_grace = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        result = serving => result.context("HTTP server stopped"),
-        () = out_of_grace => Ok(()),
-    }
 }
 
 /// An error for the client: a status and one line of text.

@@ -1,0 +1,114 @@
+//! A client's connection: bytes are written, images are sent by the kernel.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::image::Images;
+
+/// How many octets of an image are handed to the kernel at a time: enough to fill a socket's
+/// buffer, few enough that other clients have their turn.
+const AT_ONCE: usize = 2 << 20;
+/// The most pieces that are written at a time.
+const PIECES: usize = 16;
+/// How long a client may take nothing of what was sent to it. The kernel watches, so that a client
+/// that is gone costs nothing but its socket.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// A connection whose writes know images.
+#[derive(Debug)]
+pub(super) struct Connection {
+    socket: TcpStream,
+    images: Images,
+}
+
+impl Connection {
+    /// Prepares an accepted connection.
+    ///
+    /// # Errors
+    /// When the client has gone already.
+    pub(super) fn new(socket: TcpStream, images: Images) -> io::Result<Self> {
+        // Small answers, such as scripts, must not wait for the client's delayed ACK.
+        socket.set_nodelay(true)?;
+        let options = SockRef::from(&socket);
+        options.set_tcp_user_timeout(Some(STALLED))?;
+        options.set_tcp_keepalive(&TcpKeepalive::new().with_time(STALLED))?;
+        Ok(Self { socket, images })
+    }
+
+    fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
+        let mut plain = [IoSlice::new(&[]); PIECES];
+        let mut count = 0;
+        let mut more = SendFlags::empty();
+        for (slot, piece) in plain.iter_mut().zip(&mut pieces) {
+            match self.images.find(piece.as_ptr()) {
+                Some(image) if count == 0 => {
+                    return image.send(&self.socket, piece.len().min(AT_ONCE));
+                }
+                Some(_) => {
+                    more = SendFlags::MORE;
+                    break;
+                }
+                None => *slot = IoSlice::new(piece),
+            }
+            count += 1;
+        }
+        let plain = plain.get(..count).unwrap_or_default();
+        let flags = more | SendFlags::NOSIGNAL;
+        Ok(sendmsg(&self.socket, plain, &mut SendAncillaryBuffer::default(), flags)?)
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.socket.poll_write_ready(context))?;
+            match self.socket.try_io(Interest::WRITABLE, || self.send(pieces)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+}

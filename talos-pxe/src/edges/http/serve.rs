@@ -1,0 +1,100 @@
+//! The HTTP server: takes connections, within limits, and gives their requests to the routes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+use tracing::{debug, warn};
+
+use super::connection::Connection;
+use super::{Site, router};
+
+/// The most connections at a time; more wait until one ends.
+const CONNECTIONS: usize = 8192;
+/// How long a client may take for a request's head, and rest between two requests.
+const HEAD: Duration = Duration::from_secs(30);
+/// The longest head of a request, in octets.
+const HEAD_SIZE: usize = 16 << 10;
+/// How long downloads may go on after the shutdown was asked for.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long to wait when the kernel has no file descriptor or memory left for a connection.
+const BREATHER: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown`, then lets running downloads go on for two seconds.
+///
+/// # Errors
+/// None: what goes wrong with a connection ends that connection.
+pub async fn serve(
+    listener: TcpListener,
+    site: Arc<Site>,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    let router = router(site.clone());
+    let connections = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    while let Some(permit) = shutdown.run_until_cancelled(connections.clone().acquire_owned()).await
+    {
+        let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await else { break };
+        match accepted {
+            Ok((socket, client)) => match Connection::new(socket, site.images.clone()) {
+                Ok(connection) => {
+                    let serving = graceful.watch(speak_http(connection, client, router.clone()));
+                    tokio::spawn(async move {
+                        if let Err(error) = serving.await {
+                            debug!(%client, %error, "connection ended");
+                        }
+                        drop(permit);
+                    });
+                }
+                Err(error) => debug!(%client, %error, "connection ended"),
+            },
+            Err(error) => {
+                warn!(%error, "cannot take a connection");
+                tokio::time::sleep(BREATHER).await;
+            }
+        }
+    }
+    drop(listener);
+    tokio::select! {
+        () = graceful.shutdown() => {}
+        () = tokio::time::sleep(GRACE) => {}
+    }
+    Ok(())
+}
+
+/// Answers a client's requests, one after the other.
+fn speak_http(
+    connection: Connection,
+    client: SocketAddr,
+    router: Router,
+) -> impl GracefulConnection<Error = hyper::Error> {
+    let answer = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(client));
+        router.clone().oneshot(request.map(Body::new))
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_SIZE)
+        // Pieces of images must reach the connection where they lie, not as copies.
+        .writev(true)
+        .serve_connection(TokioIo::new(connection), answer)
+}
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;
