@@ -3,6 +3,7 @@
 mod dhcp;
 mod generator;
 mod http;
+mod images;
 mod report;
 mod search;
 mod servers;
@@ -22,6 +23,7 @@ pub struct Bench {
 #[derive(Debug, Subcommand)]
 enum What {
     Dhcp(Dhcp),
+    Http(Http),
 }
 
 /// DHCP: replies a second without loss, and the time to answer, also while files are sent.
@@ -53,6 +55,23 @@ struct Dhcp {
     machines: u32,
 }
 
+/// HTTP: an image to 1, 64 and 1,000 clients; throughput, CPU time and memory, beside nginx.
+///
+/// Both servers send the same file over a cable of their own, in turn.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench http --quick              Half a minute.
+  cargo xtask bench http --json http.json     All of it, and the figures in a file.")]
+struct Http {
+    /// Fewer and shorter rounds.
+    #[arg(long)]
+    quick: bool,
+
+    /// Write all figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -60,5 +79,6 @@ struct Dhcp {
 pub fn main(bench: &Bench) -> Result<()> {
     match &bench.what {
         What::Dhcp(dhcp) => dhcp::main(dhcp),
+        What::Http(http) => images::main(http),
     }
 }

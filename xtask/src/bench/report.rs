@@ -46,6 +46,20 @@ impl Machine {
             load_before: cpu::load_average(),
         }
     }
+
+    /// All of it in one line.
+    pub fn line(&self) -> String {
+        let versions = self.versions.iter().map(|(name, version)| format!("{name} {version}"));
+        format!(
+            "{} × {}, Linux {}; {}. Load average before {}, after {}.",
+            self.cpus,
+            self.cpu,
+            self.kernel,
+            versions.collect::<Vec<_>>().join(", "),
+            self.load_before,
+            cpu::load_average(),
+        )
+    }
 }
 
 /// The way of requests to the server.
@@ -100,16 +114,7 @@ pub enum What {
 
 /// The run as Markdown.
 pub fn markdown(machine: &Machine, rows: &[Row]) -> String {
-    let versions = machine.versions.iter().map(|(name, version)| format!("{name} {version}"));
-    let mut text = format!(
-        "{} × {}, Linux {}; {}. Load average before {}, after {}.\n\n",
-        machine.cpus,
-        machine.cpu,
-        machine.kernel,
-        versions.collect::<Vec<_>>().join(", "),
-        machine.load_before,
-        cpu::load_average(),
-    );
+    let mut text = format!("{}\n\n", machine.line());
     text.push_str("| server | machines | way | requests | most replies/s without loss |\n");
     text.push_str("| --- | ---: | --- | --- | ---: |\n");
     for row in rows {

@@ -1,4 +1,4 @@
-//! How busy this machine is.
+//! How busy this machine is, and what its processes take.
 
 use std::fs;
 
@@ -30,4 +30,33 @@ pub fn model() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let name = text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     name.map_or_else(|| "unknown CPU".to_owned(), |(_, name)| name.to_owned())
+}
+
+/// The CPU time that processes have taken, in seconds, to a hundredth.
+///
+/// # Errors
+/// When one of them has ended.
+pub fn seconds_of(processes: &[u32]) -> Result<f64> {
+    let mut ticks = 0;
+    for process in processes {
+        let file = format!("/proc/{process}/stat");
+        let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+        // The name in brackets may hold anything; `utime` and `stime` are fields 14 and 15.
+        let (_, fields) = text.rsplit_once(')').unwrap_or_default();
+        let times = fields.split_whitespace().skip(11).take(2);
+        ticks += times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
+    }
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// The most memory that a process has held, in octets: its own and mapped pages.
+///
+/// # Errors
+/// When it has ended.
+pub fn peak_memory_of(process: u32) -> Result<u64> {
+    let file = format!("/proc/{process}/status");
+    let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kibibytes.context("no VmHWM")? << 10)
 }

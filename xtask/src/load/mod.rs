@@ -2,6 +2,7 @@
 //! daemon's code, so that a fault of that code cannot hide itself.
 
 pub mod cpu;
+pub mod downloads;
 pub mod fleet;
 pub mod frame;
 pub mod packets;
