@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,7 @@ use crate::time::BootTime;
 /// A [`UsageError`] when the flags do not fit each other or the machine, else what failed, with
 /// the next step.
 pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<()> {
+    raise_file_limit();
     // What needs no network is checked before anything of it is changed.
     let boot_files = tftp::BootFiles::load(&serve.firmware, &[&serve.bios_file, &serve.uefi_file])?;
     let catalog = folder::load_catalog(&serve.root)?;
@@ -42,6 +44,16 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
     let served = serve_on(&network, serve, catalog, boot_files, shutdown).await;
     network.restore().await;
     served
+}
+
+/// Each download holds a socket and a file. The usual limit of 1,024 is meant for programs that
+/// call `select(2)`.
+fn raise_file_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// Errors of choosing and planning are about the flags.
