@@ -10,7 +10,7 @@ use ipnet::Ipv4Net;
 
 use crate::wire::dns::Request;
 use crate::wire::{Hostname, NameError};
-pub use zone::{Lookup, Machine, Zone};
+pub use zone::{Machine, Records, Zone};
 
 /// The most servers to forward to: more only make a failure slower.
 const MAX_FORWARDERS: usize = 4;
@@ -68,38 +68,28 @@ impl Policy {
 
 /// Decides about the request of a client.
 pub fn decide(request: &Request, client: IpAddr, zone: &Zone, policy: &Policy) -> Decision {
-    let mut answer = match find(request, client, zone, policy) {
-        Ok(Found::Foreign(query)) if policy.forwards => return Decision::Forward(query),
-        // No way out. A client that has another server goes on to it at once.
-        Ok(Found::Foreign(_)) => request.reply(ResponseCode::ServFail),
-        Ok(Found::Ours(answer)) => answer,
-        Err(refusal) => request.reply(refusal),
+    let query = match acceptable(request, client, policy) {
+        Ok(query) => query,
+        Err(code) => return Decision::Answer(request.reply(code)),
     };
-    answer.metadata.recursion_available = policy.forwards && policy.serves(client);
+    let mut answer = match zone.lookup(&query.name, query.query_type) {
+        Some(records) => authoritative(request, records),
+        // What others asked before is nobody's business, and without recursion there is no more.
+        None if !request.metadata.recursion_desired => request.reply(ResponseCode::Refused),
+        None if policy.forwards => return Decision::Forward(query.clone()),
+        // No way out. A client that has another server goes on to it at once.
+        None => request.reply(ResponseCode::ServFail),
+    };
+    answer.metadata.recursion_available = policy.forwards;
     Decision::Answer(answer)
 }
 
-/// The answer to a request that was forwarded.
-#[must_use]
-pub fn forwarded(request: &Request, theirs: Forwarded) -> Message {
-    let mut answer = request.reply(theirs.code);
-    answer.metadata.recursion_available = true;
-    answer.answers = theirs.answers;
-    answer.authorities = theirs.authorities;
-    answer
-}
-
-enum Found {
-    Ours(Message),
-    Foreign(Query),
-}
-
-fn find(
-    request: &Request,
+/// The question, if it is one that we answer.
+fn acceptable<'a>(
+    request: &'a Request,
     client: IpAddr,
-    zone: &Zone,
     policy: &Policy,
-) -> Result<Found, ResponseCode> {
+) -> Result<&'a Query, ResponseCode> {
     if !policy.serves(client) {
         return Err(ResponseCode::Refused);
     }
@@ -113,27 +103,27 @@ fn find(
     if query.query_class != DNSClass::IN || is_meta(query.query_type) {
         return Err(ResponseCode::Refused);
     }
-    Ok(Found::Ours(match zone.lookup(&query.name, query.query_type) {
-        // What others asked before is nobody's business, and without recursion there is no more.
-        Lookup::Foreign if !request.metadata.recursion_desired => {
-            return Err(ResponseCode::Refused);
-        }
-        Lookup::Foreign => return Ok(Found::Foreign(query.clone())),
-        Lookup::Found { answers, additionals } => {
-            let mut answer = request.reply(ResponseCode::NoError);
-            answer.metadata.authoritative = true;
-            answer.answers = answers;
-            answer.additionals = additionals;
-            answer
-        }
-        Lookup::Absent { name_exists, soa } => {
-            let code = if name_exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
-            let mut answer = request.reply(code);
-            answer.metadata.authoritative = true;
-            answer.authorities = vec![soa];
-            answer
-        }
-    }))
+    Ok(query)
+}
+
+fn authoritative(request: &Request, records: Records) -> Message {
+    let code = if records.name_exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
+    let mut answer = request.reply(code);
+    answer.metadata.authoritative = true;
+    answer.answers = records.answers;
+    answer.authorities = records.authorities;
+    answer.additionals = records.additionals;
+    answer
+}
+
+/// The answer to a request that was forwarded.
+#[must_use]
+pub fn forwarded(request: &Request, theirs: Forwarded) -> Message {
+    let mut answer = request.reply(theirs.code);
+    answer.metadata.recursion_available = true;
+    answer.answers = theirs.answers;
+    answer.authorities = theirs.authorities;
+    answer
 }
 
 /// Types that are no records, such as zone transfers (RFC 6895 section 3.1); ANY is a question

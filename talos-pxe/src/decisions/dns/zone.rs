@@ -44,23 +44,16 @@ struct Node {
 /// What the zone has for a question.
 #[must_use]
 #[derive(Clone, Debug, PartialEq)]
-pub enum Lookup {
-    /// The name is not ours.
-    Foreign,
-    /// The records.
-    Found {
-        /// What was asked for.
-        answers: Vec<Record>,
-        /// What the asker will need next.
-        additionals: Vec<Record>,
-    },
-    /// There is no such record.
-    Absent {
-        /// Whether the name has other records, or names below it.
-        name_exists: bool,
-        /// The proof that we have the say, with the time to remember it (RFC 2308 section 3).
-        soa: Record,
-    },
+pub struct Records {
+    /// Whether the name has records of any type, or names below it.
+    pub name_exists: bool,
+    /// What was asked for.
+    pub answers: Vec<Record>,
+    /// Where there is no answer: the proof that we have the say, with the time to remember it
+    /// (RFC 2308 section 3).
+    pub authorities: Vec<Record>,
+    /// What the asker will need next.
+    pub additionals: Vec<Record>,
 }
 
 impl Zone {
@@ -129,22 +122,25 @@ impl Zone {
         self.nodes.entry(name.clone()).or_default()
     }
 
-    /// Finds the records of a type. For ANY it is one type that there is (RFC 8482 section 4.1).
-    pub fn lookup(&self, name: &Name, kind: RecordType) -> Lookup {
-        let Some(apex) = self.apex_of(name) else { return Lookup::Foreign };
+    /// Finds the records of a type; `None` when the name is not ours. For ANY it is one type that
+    /// there is (RFC 8482 section 4.1).
+    pub fn lookup(&self, name: &Name, kind: RecordType) -> Option<Records> {
+        let apex = self.apex_of(name)?;
         let node = self.nodes.get(name);
-        let kinds: &[RecordType] = match kind {
+        let kinds: &[RecordType] = match &kind {
             RecordType::ANY => &[RecordType::A, RecordType::PTR, RecordType::SOA],
-            ref kind => std::slice::from_ref(kind),
+            kind => std::slice::from_ref(kind),
         };
         let answers = kinds.iter().map(|kind| self.records(name, node, &apex, *kind));
-        match answers.into_iter().find(|answers| !answers.is_empty()) {
-            Some(answers) => Lookup::Found { answers, additionals: self.glue(kind) },
-            None => Lookup::Absent {
-                name_exists: node.is_some(),
-                soa: Record::from_rdata(apex, NEGATIVE_TTL, self.soa()),
-            },
-        }
+        let answers = answers.into_iter().find(|answers| !answers.is_empty()).unwrap_or_default();
+        let absent = answers.is_empty();
+        let soa = absent.then(|| Record::from_rdata(apex, NEGATIVE_TTL, self.soa()));
+        Some(Records {
+            name_exists: node.is_some(),
+            answers,
+            authorities: soa.into_iter().collect(),
+            additionals: if absent { vec![] } else { self.glue(kind) },
+        })
     }
 
     fn apex_of(&self, name: &Name) -> Option<Name> {
