@@ -1,7 +1,7 @@
 //! The names that we are the authority for: `talos.`, the control plane's name, and the reverse
 //! names of the subnet.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use hickory_proto::rr::rdata::{A, NS, PTR, SOA};
@@ -27,10 +27,10 @@ pub type Machine = (Option<Hostname>, Ipv4Addr, bool);
 pub struct Zone {
     name_server: Name,
     /// The uppermost names that are ours. Each has SOA and NS records.
-    apexes: BTreeSet<Name>,
+    apexes: HashSet<Name>,
     /// Each name that exists, also those that only have others below them (RFC 4592 section
     /// 2.2.2).
-    nodes: BTreeMap<Name, Node>,
+    nodes: HashMap<Name, Node>,
 }
 
 /// The records of one name, without SOA and NS.
@@ -72,8 +72,8 @@ impl Zone {
         let name_server = fixed("ns.talos.");
         let mut zone = Self {
             name_server: name_server.clone(),
-            apexes: BTreeSet::from([origin.clone()]),
-            nodes: BTreeMap::new(),
+            apexes: HashSet::from([origin.clone()]),
+            nodes: HashMap::new(),
         };
         if !origin.zone_of(&control_plane) {
             zone.apexes.insert(control_plane.clone());
@@ -115,9 +115,12 @@ impl Zone {
     /// The node of a name of ours, new if need be, as are those above it.
     fn node(&mut self, name: &Name) -> &mut Node {
         let mut above = name.clone();
-        while !self.apexes.contains(&above) && !above.is_root() {
+        while !self.nodes.contains_key(&above) {
+            self.nodes.insert(above.clone(), Node::default());
+            if self.apexes.contains(&above) {
+                break;
+            }
             above = above.base_name();
-            self.nodes.entry(above.clone()).or_default();
         }
         self.nodes.entry(name.clone()).or_default()
     }

@@ -92,7 +92,8 @@ impl Forwarder {
 
 fn options() -> ResolverOpts {
     let mut options = ResolverOpts::default();
-    options.timeout = PATIENCE;
+    // The servers that do not answer at first come last the second time.
+    options.timeout = PATIENCE / 2;
     options.attempts = 1;
     options.cache_size = CACHE;
     options.positive_max_ttl = Some(CACHE_TIME);
