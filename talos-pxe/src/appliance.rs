@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +71,7 @@ async fn serve_on(
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
     let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
-    let (dns_udp, dns_tcp) = (tokio_udp_socket(own_dns)?, tcp_listener(own_dns).await?);
+    let (dns_udp, dns_tcp) = dns_sockets(own_dns).await?;
     let zone = Zone::new(network.uplink.address, &serve.controlplane, []);
     let (_zone, current_zone) = watch::channel(Arc::new(zone));
 
@@ -199,10 +199,10 @@ fn udp_socket(address: SocketAddrV4) -> anyhow::Result<std::net::UdpSocket> {
     std::net::UdpSocket::bind(address).map_err(|error| port_error("UDP", address, &error))
 }
 
-fn tokio_udp_socket(address: SocketAddrV4) -> anyhow::Result<tokio::net::UdpSocket> {
-    let socket = udp_socket(address)?;
-    socket.set_nonblocking(true)?;
-    Ok(tokio::net::UdpSocket::from_std(socket)?)
+async fn dns_sockets(address: SocketAddrV4) -> anyhow::Result<(UdpSocket, TcpListener)> {
+    let udp = UdpSocket::bind(address).await;
+    let udp = udp.map_err(|error| port_error("UDP", address, &error))?;
+    Ok((udp, tcp_listener(address).await?))
 }
 
 async fn tcp_listener(address: SocketAddrV4) -> anyhow::Result<TcpListener> {

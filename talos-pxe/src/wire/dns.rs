@@ -8,7 +8,8 @@ use hickory_proto::serialize::binary::{
     BinDecodable, BinDecoder, BinEncodable, BinEncoder, EncodedSize,
 };
 
-/// The largest answer by UDP, in bytes: it passes every usual path in one piece (RFC 9715).
+/// The largest answer by UDP, in bytes: it passes in one piece wherever packets of 1280 bytes do,
+/// as servers have agreed on ("DNS Flag Day 2020").
 pub const MAX_UDP_ANSWER: u16 = 1232;
 /// The largest answer to a UDP client that names no size (RFC 1035 section 4.2.1).
 const MIN_UDP_ANSWER: u16 = 512;

@@ -1,9 +1,11 @@
 //! Clients that ask for too much, or oddly.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream, UdpSocket};
+use tokio::time::Instant;
 
 use super::{OUTSIDER, OWN, Site, UPSTREAM};
 use crate::namespace::in_namespace;
@@ -88,6 +90,23 @@ fn ends_connections_that_send_no_requests() {
         answers.sort_unstable();
         assert_eq!(answers, [Some((1, 0)), Some((2, 1))]);
         assert_eq!(receive(&mut connection).await, None);
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn ends_connections_that_fall_silent() {
+    in_namespace(true, async || {
+        let _site = Site::start(&[]).await;
+        let request = question(1, "n1.talos");
+        // Nothing, half a length, and half a request.
+        for beginning in [&[][..], &[0], &[&[0, 26], &request[..13]].concat()] {
+            let start = Instant::now();
+            let mut connection = connect(CLIENT).await;
+            connection.write_all(beginning).await.unwrap();
+            assert_eq!(receive(&mut connection).await, None, "{beginning:?}");
+            assert!(start.elapsed() >= Duration::from_secs(10), "not before: {beginning:?}");
+        }
     });
 }
 

@@ -85,7 +85,11 @@ impl Forwarder {
         let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
         if complained.is_none_or(|before| now.since(before) >= COMPLAINTS) {
             *complained = Some(now);
-            warn!(name = %query.name, error, "DNS questions fail; are the servers of --dns, or of the lease, up?");
+            warn!(
+                name = %query.name,
+                error,
+                "DNS questions fail; check that the servers of --dns, or of the lease, answer"
+            );
         }
     }
 }
