@@ -134,8 +134,8 @@ impl Zone {
             RecordType::ANY => &[RecordType::A, RecordType::PTR, RecordType::SOA],
             kind => std::slice::from_ref(kind),
         };
-        let answers = kinds.iter().map(|kind| self.records(name, node, &apex, *kind));
-        let answers = answers.into_iter().find(|answers| !answers.is_empty()).unwrap_or_default();
+        let mut by_kind = kinds.iter().map(|kind| self.records(name, node, &apex, *kind));
+        let answers = by_kind.find(|records| !records.is_empty()).unwrap_or_default();
         let absent = answers.is_empty();
         let soa = absent.then(|| Record::from_rdata(apex, NEGATIVE_TTL, self.soa()));
         Some(Records {
