@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -19,11 +20,12 @@ use crate::decisions::boot::script;
 use crate::decisions::dhcp::pool::pool;
 use crate::decisions::dhcp::server::{self, Server};
 use crate::decisions::dhcp::templates;
+use crate::decisions::dns::{Zone, forwarders};
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::xdp::{self, Attachment, FastPath};
-use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
+use crate::edges::{dhcp, dns, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
@@ -80,6 +82,10 @@ async fn serve_on(
     let dhcp = dhcp_service(network, serve, loaders, fast_path)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
+    let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
+    let (dns_udp, dns_tcp) = dns_sockets(own_dns).await?;
+    let zone = Zone::new(network.uplink.address, &serve.controlplane, []);
+    let (_zone, current_zone) = watch::channel(Arc::new(zone));
 
     // When one service fails or ends, all do.
     let mut services = JoinSet::new();
@@ -87,6 +93,14 @@ async fn serve_on(
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, shutdown.clone()));
     services.spawn(http::serve(http, site, shutdown.clone()));
+    services.spawn(dns::serve(
+        dns_udp,
+        dns_tcp,
+        current_zone,
+        vec![network.uplink.address],
+        forwarders(&serve.dns, &network.uplink.dns, own_dns),
+        shutdown.clone(),
+    ));
     if advertises_router(serve.ra, network.uplink.mode) {
         let (interface, shutdown) = (network.interface.clone(), shutdown.clone());
         services.spawn(async move { ra::serve(&interface, shutdown).await });
@@ -139,7 +153,7 @@ fn server_settings(network: &Network, serve: &Serve, loaders: &Loaders) -> serve
     server::Settings {
         subnet: own,
         router: serve.gw.unwrap_or(own.addr()),
-        dns: serve.dns.clone(),
+        dns: vec![own.addr()],
         lease_time: Duration::from_secs(serve.lease_time.into()),
         loaders: loaders.clone(),
     }
@@ -195,6 +209,12 @@ fn advertises_router(choice: RaChoice, mode: Mode) -> bool {
 
 fn udp_socket(address: SocketAddrV4) -> anyhow::Result<std::net::UdpSocket> {
     std::net::UdpSocket::bind(address).map_err(|error| port_error("UDP", address, &error))
+}
+
+async fn dns_sockets(address: SocketAddrV4) -> anyhow::Result<(UdpSocket, TcpListener)> {
+    let udp = UdpSocket::bind(address).await;
+    let udp = udp.map_err(|error| port_error("UDP", address, &error))?;
+    Ok((udp, tcp_listener(address).await?))
 }
 
 async fn tcp_listener(address: SocketAddrV4) -> anyhow::Result<TcpListener> {

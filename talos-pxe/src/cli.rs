@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
 use crate::decisions::dhcp::pool::AddressRange;
+use crate::decisions::dns;
 use crate::decisions::interface::{ModeChoice, Settings};
+use crate::wire::Hostname;
 
 /// Boots every PXE-capable machine on the network into Talos Linux.
 #[derive(Debug, Parser)]
@@ -112,9 +114,15 @@ pub struct Serve {
     #[arg(long, value_name = "IP", env = "TALOS_PXE_GW")]
     pub gw: Option<Ipv4Addr>,
 
-    /// DNS server that clients are told of in server mode; may be repeated.
+    /// DNS server to ask for names that are not ours (default: those of the lease); may be
+    /// repeated. Clients are told of us.
     #[arg(long, value_name = "IP", env = "TALOS_PXE_DNS", value_delimiter = ',')]
     pub dns: Vec<Ipv4Addr>,
+
+    /// DNS name of the control plane; its addresses are those of the control plane machines.
+    #[arg(long, value_name = "NAME", default_value = "controlplane.talos.",
+          env = "TALOS_PXE_CONTROLPLANE", value_parser = dns::parse_name)]
+    pub controlplane: Hostname,
 
     /// Take the interface as it is: do not bring it up, do not ask for an address.
     #[arg(long, env = "TALOS_PXE_SKIP_IFUP")]
@@ -200,4 +208,8 @@ pub struct Ports {
     /// PXE boot server (UDP).
     #[arg(long, value_name = "PORT", default_value_t = 4011, env = "TALOS_PXE_PXE_PORT")]
     pub pxe_port: u16,
+
+    /// DNS (UDP and TCP).
+    #[arg(long, value_name = "PORT", default_value_t = 53, env = "TALOS_PXE_DNS_PORT")]
+    pub dns_port: u16,
 }

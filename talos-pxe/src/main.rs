@@ -44,6 +44,8 @@ fn log_to_stderr(serve: &Serve) {
         1 => "info,talos_pxe=debug",
         _ => "info,talos_pxe=trace",
     };
+    // The DNS libraries warn of each odd message; anybody on the network could fill the log.
+    let default = format!("{default},hickory_proto=off,hickory_net=off,hickory_resolver=off");
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)

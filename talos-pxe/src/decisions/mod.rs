@@ -3,6 +3,7 @@
 
 pub mod boot;
 pub mod dhcp;
+pub mod dns;
 pub mod interface;
 pub mod ra;
 pub mod tftp;

@@ -4,6 +4,7 @@
 
 mod asset_path;
 pub mod dhcp;
+pub mod dns;
 pub mod frame;
 pub mod icmp6;
 mod mac;

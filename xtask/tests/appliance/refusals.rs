@@ -166,7 +166,7 @@ fn wants_addresses_inside_its_subnet() -> Result<()> {
 #[ignore = "lab: cargo xtask test"]
 fn wants_its_ports() -> Result<()> {
     let bench = Bench::new()?;
-    for port in [67, 69, 4011] {
+    for port in [53, 67, 69, 4011] {
         let taken = bench.host.netns().inside(|| Ok(UdpSocket::bind(("0.0.0.0", port))?))?;
         let message = format!(
             "cannot take UDP port {port}: it is in use; stop the server that `ss -lunp sport = \
@@ -175,6 +175,11 @@ fn wants_its_ports() -> Result<()> {
         bench.refuses(&[], 1, &message)?;
         drop(taken);
     }
-    let _taken = bench.host.netns().inside(|| Ok(TcpListener::bind("0.0.0.0:8080")?))?;
-    bench.refuses(&[], 1, "cannot take TCP port 8080: it is in use; stop ...")
+    for port in [53, 8080] {
+        let taken = bench.host.netns().inside(|| Ok(TcpListener::bind(("0.0.0.0", port))?))?;
+        let message = format!("cannot take TCP port {port}: it is in use; stop ...");
+        bench.refuses(&[], 1, &message)?;
+        drop(taken);
+    }
+    Ok(())
 }

@@ -23,7 +23,7 @@ impl Site {
         Ok(path)
     }
 
-    fn udhcpc(&self, host: &Host, options: &[&str]) -> Result<Process> {
+    pub fn udhcpc(&self, host: &Host, options: &[&str]) -> Result<Process> {
         let mut command = host.command("udhcpc");
         command.args(["-f", "-i", "eth0", "-s"]).arg(self.script()?).args(options);
         host.start(command)

@@ -5,4 +5,4 @@ case $event in
     bound | renew | BOUND | RENEW | REBOOT) ip address replace "$address/24" dev eth0 ;;
     deconfig | RELEASE) ip address flush dev eth0 ;;
 esac
-echo "event: $event $address"
+echo "event: $event $address dns ${dns:-$new_domain_name_servers}"

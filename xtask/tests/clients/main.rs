@@ -1,7 +1,8 @@
-//! The clients that people have, on a switch with talos-pxe: DHCP clients, a load generator, TFTP
-//! and HTTP clients, and U-Boot.
+//! The clients that people have, on a switch with talos-pxe: DHCP clients, a DNS client, a load
+//! generator, TFTP and HTTP clients, and U-Boot.
 
 mod dhcp;
+mod dns;
 mod files;
 mod load;
 
