@@ -3,6 +3,7 @@
 
 pub mod boot;
 pub mod dhcp;
+pub mod fetch;
 pub mod interface;
 pub mod ra;
 pub mod tftp;
