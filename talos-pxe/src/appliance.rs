@@ -1,5 +1,7 @@
 //! The one place where the parts are made and joined.
 
+pub mod assets;
+
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The command line.
 
+pub mod fetch;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -44,6 +46,9 @@ Every flag also reads an environment variable: --lease-time reads TALOS_PXE_LEAS
 pub enum Command {
     /// Serve the network (the default).
     Serve(Serve),
+
+    /// Manage what machines boot.
+    Assets(fetch::Assets),
 }
 
 /// The flags contradict each other or the network: the exit code is 2, as for a flag that does

@@ -5,15 +5,23 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use talos_pxe::appliance;
+use talos_pxe::cli::fetch::{Assets, AssetsCommand};
 use talos_pxe::cli::{Cli, Command, LogFormat, Serve, UsageError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let Command::Serve(serve) = Cli::parse().command();
-    log_to_stderr(&serve);
-    match run(&serve) {
+    let outcome = match Cli::parse().command() {
+        Command::Serve(serve) => {
+            log_to_stderr(&serve);
+            run(&serve)
+        }
+        Command::Assets(Assets { command: AssetsCommand::Fetch(fetch) }) => {
+            appliance::assets::fetch(&fetch)
+        }
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("talos-pxe: {error:#}");
