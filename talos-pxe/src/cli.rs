@@ -150,9 +150,9 @@ pub struct Serve {
     #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_XDP")]
     pub xdp: XdpChoice,
 
-    /// Folder with iPXE's binaries.
-    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe", env = "TALOS_PXE_FIRMWARE")]
-    pub firmware: PathBuf,
+    /// Folder with iPXE's binaries (default: `firmware` in the root, or else /usr/lib/ipxe).
+    #[arg(long, value_name = "DIR", env = "TALOS_PXE_FIRMWARE")]
+    pub firmware: Option<PathBuf>,
 
     /// The iPXE binary for UEFI machines, a file of the firmware folder.
     #[arg(long, value_name = "FILE", default_value = "snponly.efi", env = "TALOS_PXE_UEFI_FILE")]
