@@ -1,6 +1,7 @@
 //! The one place where the parts are made and joined.
 
 pub mod assets;
+pub mod check;
 
 use std::net::SocketAddrV4;
 use std::sync::Arc;

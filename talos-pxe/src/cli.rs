@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod check;
 pub mod fetch;
 
 use std::net::Ipv4Addr;
@@ -46,6 +47,9 @@ Every flag also reads an environment variable: --lease-time reads TALOS_PXE_LEAS
 pub enum Command {
     /// Serve the network (the default).
     Serve(Serve),
+
+    /// Say whether it could serve, without changing anything; exit code 1 if not.
+    Check(check::Check),
 
     /// Manage what machines boot.
     Assets(fetch::Assets),

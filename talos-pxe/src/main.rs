@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use talos_pxe::appliance;
+use talos_pxe::cli::check::Check;
 use talos_pxe::cli::fetch::{Assets, AssetsCommand};
 use talos_pxe::cli::{Cli, Command, LogFormat, Serve, UsageError};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,14 +16,20 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command() {
         Command::Serve(serve) => {
             log_to_stderr(&serve);
-            run(&serve)
+            run(&serve).map(|()| true)
+        }
+        Command::Check(check) => {
+            log_to_stderr(&check.serve);
+            run_check(&check)
         }
         Command::Assets(Assets { command: AssetsCommand::Fetch(fetch) }) => {
-            appliance::assets::fetch(&fetch)
+            appliance::assets::fetch(&fetch).map(|()| true)
         }
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        // What failed has been said.
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("talos-pxe: {error:#}");
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
@@ -44,6 +51,11 @@ async fn run(serve: &Serve) -> anyhow::Result<()> {
         on_signal.cancel();
     });
     appliance::run(serve, shutdown).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_check(check: &Check) -> anyhow::Result<bool> {
+    appliance::check::run(check).await
 }
 
 fn log_to_stderr(serve: &Serve) {

@@ -5,5 +5,6 @@ pub mod boot;
 pub mod dhcp;
 pub mod fetch;
 pub mod interface;
+pub mod preflight;
 pub mod ra;
 pub mod tftp;

@@ -2,6 +2,7 @@
 //! is decided here.
 pub mod dhcp;
 pub mod dhcp_client;
+pub mod ethtool;
 pub mod fetch;
 pub mod interface;
 pub mod journal;
