@@ -12,10 +12,10 @@ pub struct Check {
     pub serve: Serve,
 
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "TALOS_PXE_JSON")]
     pub json: bool,
 
     /// Ask the network for a DHCP server, which sends a DISCOVER. Otherwise nothing is sent.
-    #[arg(long)]
+    #[arg(long, env = "TALOS_PXE_PROBE")]
     pub probe: bool,
 }

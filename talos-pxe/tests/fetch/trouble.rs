@@ -1,6 +1,8 @@
 //! Servers that are silent, wrong or hostile.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use super::*;
@@ -118,6 +120,26 @@ fn a_rest_that_does_not_fit_is_not_appended() {
 }
 
 #[test]
+fn neither_a_web_page_nor_nothing_is_a_kernel() {
+    for (head, body, cause) in [
+        (
+            "200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: 4",
+            "<p/>",
+            "a web page",
+        ),
+        ("200 OK\r\nContent-Length: 0", "", "an empty file"),
+        ("200 OK\r\nTransfer-Encoding: chunked", "0\r\n\r\n", "an empty file"),
+    ] {
+        let server = Server::start(move |_, _| Answer::new(head, body.as_bytes()));
+        let root = TempDir::new().unwrap();
+        let error = said(fetcher(&root, NO_STALL).fetch(&factory(&server)));
+        assert!(error.contains(cause), "{error}");
+        assert_eq!(asset(&root, "vmlinuz-amd64"), None);
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[test]
 fn takes_a_file_whose_length_nobody_says() {
     let server = Server::start(|_, _| {
         let body = kernel();
@@ -129,6 +151,25 @@ fn takes_a_file_whose_length_nobody_says() {
     let root = TempDir::new().unwrap();
     fetcher(&root, NO_STALL).fetch(&kernel_only(factory(&server))).unwrap();
     assert_eq!(asset(&root, "vmlinuz-amd64").unwrap(), kernel());
+}
+
+#[test]
+fn a_connection_that_is_not_secure_is_not_tried_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let server = std::thread::spawn(move || {
+        // It speaks no TLS, and is gone after the first connection.
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+    });
+    let root = TempDir::new().unwrap();
+    let plan = Plan::new(&Source::Release(url.parse().unwrap()), &wanted());
+    let error = said(fetcher(&root, NO_STALL).fetch(&plan));
+    assert!(error.contains("no secure connection ("), "{error}");
+    assert!(error.ends_with("check the URL and this machine's clock"), "{error}");
+    server.join().unwrap();
 }
 
 #[test]

@@ -78,6 +78,8 @@ pub struct Head {
     pub range: Option<String>,
     /// `ETag`, or else `Last-Modified`.
     pub validator: Option<Validator>,
+    /// Whether `Content-Type` says that this is a web page.
+    pub page: bool,
 }
 
 impl Head {
@@ -107,6 +109,12 @@ pub enum Refused {
     /// There is no such file.
     #[error("the server has no such file (HTTP status {0})")]
     NotFound(u16),
+    /// A web page comes instead: to sign in, or to say that something is wrong.
+    #[error("the server sends a web page instead of the file")]
+    Page,
+    /// No kernel and no initramfs is empty.
+    #[error("the server sends an empty file")]
+    Empty,
     /// The part that we have does not fit the file: begin anew.
     #[error("the server cannot go on where we stopped")]
     BadPart,
@@ -124,6 +132,8 @@ pub enum Refused {
 /// When it is not the file.
 pub fn answered(ask: &Ask, note: Option<&Note>, head: &Head) -> Result<Body, Refused> {
     match head.status {
+        200 if head.page => Err(Refused::Page),
+        200 if head.length == Some(0) => Err(Refused::Empty),
         200 => Ok(Body::Whole),
         206 => {
             let range = head.range.as_deref().and_then(content_range);

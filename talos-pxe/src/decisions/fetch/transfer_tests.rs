@@ -67,12 +67,16 @@ fn takes_the_rest_only_where_it_fits() {
     assert_eq!(answered(&all, &head(404, "")), Err(Refused::NotFound(404)));
     assert_eq!(answered(&all, &head(503, "")), Err(Refused::Busy(503)));
     assert_eq!(answered(&all, &head(403, "")), Err(Refused::Other(403)));
+    let page = Head { page: true, ..head(200, "") };
+    assert_eq!(answered(&all, &page), Err(Refused::Page));
+    let empty = Head { length: Some(0), ..head(200, "") };
+    assert_eq!(answered(&all, &empty), Err(Refused::Empty));
 }
 
 #[test]
 fn knows_a_file_that_is_there_already() {
     let kept = Note { sha256: Some("ab".to_owned()), ..note() };
-    let head = Head { status: 200, length: Some(10), range: None, validator: etag("\"a\"") };
+    let head = Head { status: 200, length: Some(10), validator: etag("\"a\""), ..Head::default() };
     let current = |note: &Note, sha256, head: &Head| is_current(note, 10, sha256, URL, head);
     assert!(current(&kept, "ab", &head));
     assert!(!current(&kept, "cd", &head), "changed here");

@@ -1,5 +1,6 @@
 //! Requests, and which troubles with them may pass.
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Error, anyhow};
@@ -58,8 +59,8 @@ pub(super) fn patiently<T>(
         };
         let Some(pause) = pause(pauses, failures) else {
             return Err(anyhow!(
-                "{why}, {failures} times in a row: check the connection; what came is kept for \
-                 the next time"
+                "{why}, {failures} times in a row: check the connection and run it again; it goes \
+                 on where it stopped"
             ));
         };
         report(&why, pause);
@@ -157,6 +158,7 @@ fn head<T>(response: &Response<T>) -> Head {
         status: response.status().as_u16(),
         length: field(fields, "content-length").and_then(|length| length.parse().ok()),
         range: field(fields, "content-range"),
+        page: field(fields, "content-type").is_some_and(|kind| kind.starts_with("text/html")),
         validator: etag.or_else(|| field(fields, "last-modified").map(Validator::LastModified)),
     }
 }
@@ -170,6 +172,10 @@ fn trouble(error: ureq::Error) -> Trouble {
     use ureq::Error as E;
     match error {
         E::Timeout(_) => Trouble::passing("the server is silent"),
+        // So TLS tells of a certificate that does not hold, or of a server that speaks no TLS.
+        E::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            anyhow!("no secure connection ({error}): check the URL and this machine's clock").into()
+        }
         E::Io(error) => Trouble::passing(io_cause(&error)),
         E::HostNotFound => Trouble::passing("the host's name is not found"),
         E::ConnectionFailed | E::Protocol(_) | E::BodyStalled => Trouble::passing(error),
@@ -182,13 +188,13 @@ fn trouble(error: ureq::Error) -> Trouble {
 }
 
 /// What went wrong while reading, in words.
-pub(super) fn io_cause(error: &std::io::Error) -> String {
+pub(super) fn io_cause(error: &io::Error) -> String {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<ureq::Error>());
     match (error.kind(), inner) {
-        (_, Some(ureq::Error::Timeout(_))) | (std::io::ErrorKind::TimedOut, _) => {
+        (_, Some(ureq::Error::Timeout(_))) | (io::ErrorKind::TimedOut, _) => {
             "the server is silent".to_owned()
         }
-        (std::io::ErrorKind::UnexpectedEof, _) => "the connection ended early".to_owned(),
+        (io::ErrorKind::UnexpectedEof, _) => "the connection ended early".to_owned(),
         _ => error.to_string(),
     }
 }

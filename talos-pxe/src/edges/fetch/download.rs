@@ -76,7 +76,9 @@ impl Fetcher {
                 item.name
             )
             .into(),
-            Refused::Other(_) => anyhow!("{refused}: check the URL").into(),
+            Refused::Page | Refused::Empty | Refused::Other(_) => {
+                anyhow!("{refused}: check the URL").into()
+            }
         })
     }
 
@@ -133,6 +135,7 @@ fn copy(
         Some(all) if part.have() < all => {
             Err(interrupted("the connection ended early".to_owned(), part, before))
         }
+        _ if part.have() == 0 => Err(anyhow!("{}: check the URL", Refused::Empty).into()),
         _ => Ok(()),
     }
 }
