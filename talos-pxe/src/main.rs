@@ -16,20 +16,18 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command() {
         Command::Serve(serve) => {
             log_to_stderr(&serve);
-            run(&serve).map(|()| true)
+            run(&serve)
         }
         Command::Check(check) => {
             log_to_stderr(&check.serve);
             run_check(&check)
         }
         Command::Assets(Assets { command: AssetsCommand::Fetch(fetch) }) => {
-            appliance::assets::fetch(&fetch).map(|()| true)
+            appliance::assets::fetch(&fetch)
         }
     };
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        // What failed has been said.
-        Ok(false) => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("talos-pxe: {error:#}");
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
@@ -54,7 +52,7 @@ async fn run(serve: &Serve) -> anyhow::Result<()> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run_check(check: &Check) -> anyhow::Result<bool> {
+async fn run_check(check: &Check) -> anyhow::Result<()> {
     appliance::check::run(check).await
 }
 

@@ -6,16 +6,18 @@ mod network;
 
 use std::io::{self, Write as _};
 
+use anyhow::ensure;
+
 use crate::cli::check::Check;
 use crate::decisions::preflight::{self, Finding, Report};
 use crate::edges::netlink::NEEDS_RIGHTS;
 use crate::state::inspect::{Inspected, inspect};
 
-/// Runs every check and prints what it found. Returns whether nothing failed.
+/// Runs every check and prints what it found.
 ///
 /// # Errors
-/// When the findings cannot be printed.
-pub async fn run(check: &Check) -> anyhow::Result<bool> {
+/// When something failed, or the findings cannot be printed.
+pub async fn run(check: &Check) -> anyhow::Result<()> {
     let serve = &check.serve;
     let mut checks = vec![rights()];
     checks.extend(network::checks(check).await);
@@ -29,7 +31,9 @@ pub async fn run(check: &Check) -> anyhow::Result<bool> {
     } else {
         write!(out, "{report}")?;
     }
-    Ok(report.passed())
+    let (failures, all) = (report.failures(), report.checks.len());
+    ensure!(failures == 0, "could not serve: {failures} of {all} checks failed");
+    Ok(())
 }
 
 fn rights() -> Finding {

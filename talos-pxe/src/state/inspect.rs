@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use redb::{DatabaseError, ReadOnlyDatabase, StorageError};
 use rustix::fs::Access;
 
-use super::store::{FILE, StoreError};
+use super::store::StoreError;
+
+/// What [`Store`](super::store::Store) calls its file.
+const FILE: &str = "talos-pxe.redb";
 
 /// What there is of a durable state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,9 +19,6 @@ use redb::{Database, DatabaseError, ReadableTable, StorageError, TableDefinition
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 
-/// The database's name in its folder.
-pub(super) const FILE: &str = "talos-pxe.redb";
-
 /// The version of the tables below.
 const VERSION: u128 = 1;
 
@@ -123,7 +120,7 @@ impl Store {
         boot: BootId,
         now: BootTime,
     ) -> Result<(Self, Vec<Held>), StoreError> {
-        let path = folder.join(FILE);
+        let path = folder.join("talos-pxe.redb");
         let file = open_file(folder, &path).map_err(|error| io_error(&path, error))?;
         let database = FileBackend::new(file)
             .and_then(|backend| Database::builder().create_with_backend(backend))

@@ -131,6 +131,9 @@ fn a_taken_port_is_named_with_what_to_do() {
         let cause = "cannot take UDP port 67: it is in use; stop the server that \
             `ss -lunp sport = :67` shows";
         assert_eq!(found.get("UDP port 67").1, cause);
+        let output = check(root.path(), &[]);
+        let last = String::from_utf8(output.stderr).unwrap();
+        assert!(last.starts_with("talos-pxe: could not serve: 2 of "), "{last}");
         let found = findings(root.path(), &["--http-port", "8081", "--dhcp-port", "1067"]);
         assert_eq!((found.0, found.with("failed")), (Some(0), vec![]));
     });
