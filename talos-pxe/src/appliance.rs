@@ -1,5 +1,8 @@
 //! The one place where the parts are made and joined.
 
+pub mod assets;
+pub mod check;
+
 use std::net::SocketAddrV4;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +41,8 @@ use crate::time::BootTime;
 pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<()> {
     raise_file_limit();
     // What needs no network is checked before anything of it is changed.
-    let boot_files = tftp::BootFiles::load(&serve.firmware, &[&serve.bios_file, &serve.uefi_file])?;
+    let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
+    let boot_files = tftp::BootFiles::load(&firmware, &[&serve.bios_file, &serve.uefi_file])?;
     let catalog = folder::load_catalog(&serve.root)?;
     folder::check_kernels(&serve.root, &catalog)?;
     let prepared = interface::prepare(&Settings::from(serve), &shutdown).await;
@@ -75,7 +79,8 @@ async fn serve_on(
 ) -> anyhow::Result<()> {
     let address = network.uplink.address.addr();
     let origin = Origin { address, port: serve.ports.http_port };
-    let site = Arc::new(Site::new(&serve.root, &serve.firmware, origin, catalog));
+    let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
+    let site = Arc::new(Site::new(&serve.root, &firmware, origin, catalog));
     let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 

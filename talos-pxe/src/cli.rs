@@ -1,5 +1,8 @@
 //! The command line.
 
+pub mod check;
+pub mod fetch;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -46,6 +49,12 @@ Every flag also reads an environment variable: --lease-time reads TALOS_PXE_LEAS
 pub enum Command {
     /// Serve the network (the default).
     Serve(Serve),
+
+    /// Say whether it could serve, without changing anything; exit code 1 if not.
+    Check(check::Check),
+
+    /// Manage what machines boot.
+    Assets(fetch::Assets),
 }
 
 /// The flags contradict each other or the network: the exit code is 2, as for a flag that does
@@ -153,9 +162,9 @@ pub struct Serve {
     #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_XDP")]
     pub xdp: XdpChoice,
 
-    /// Folder with iPXE's binaries.
-    #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe", env = "TALOS_PXE_FIRMWARE")]
-    pub firmware: PathBuf,
+    /// Folder with iPXE's binaries (default: `firmware` in the root, or else /usr/lib/ipxe).
+    #[arg(long, value_name = "DIR", env = "TALOS_PXE_FIRMWARE")]
+    pub firmware: Option<PathBuf>,
 
     /// The iPXE binary for UEFI machines, a file of the firmware folder.
     #[arg(long, value_name = "FILE", default_value = "snponly.efi", env = "TALOS_PXE_UEFI_FILE")]

@@ -5,15 +5,28 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use talos_pxe::appliance;
+use talos_pxe::cli::check::Check;
+use talos_pxe::cli::fetch::{Assets, AssetsCommand};
 use talos_pxe::cli::{Cli, Command, LogFormat, Serve, UsageError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let Command::Serve(serve) = Cli::parse().command();
-    log_to_stderr(&serve);
-    match run(&serve) {
+    let outcome = match Cli::parse().command() {
+        Command::Serve(serve) => {
+            log_to_stderr(&serve);
+            run(&serve)
+        }
+        Command::Check(check) => {
+            log_to_stderr(&check.serve);
+            run_check(&check)
+        }
+        Command::Assets(Assets { command: AssetsCommand::Fetch(fetch) }) => {
+            appliance::assets::fetch(&fetch)
+        }
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("talos-pxe: {error:#}");
@@ -36,6 +49,11 @@ async fn run(serve: &Serve) -> anyhow::Result<()> {
         on_signal.cancel();
     });
     appliance::run(serve, shutdown).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_check(check: &Check) -> anyhow::Result<()> {
+    appliance::check::run(check).await
 }
 
 fn log_to_stderr(serve: &Serve) {

@@ -4,6 +4,8 @@
 pub mod boot;
 pub mod dhcp;
 pub mod dns;
+pub mod fetch;
 pub mod interface;
+pub mod preflight;
 pub mod ra;
 pub mod tftp;

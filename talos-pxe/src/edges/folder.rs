@@ -43,6 +43,14 @@ pub fn check_kernels(root: &Path, catalog: &Catalog) -> anyhow::Result<()> {
     }
 }
 
+/// The folder with iPXE's binaries: the one that is named, else the root's own if it has one, else
+/// that of Debian's package.
+pub fn firmware(named: Option<&Path>, root: &Path) -> PathBuf {
+    let own = || Some(root.join("firmware")).filter(|own| own.is_dir());
+    let named = named.map(Path::to_owned);
+    named.or_else(own).unwrap_or_else(|| PathBuf::from("/usr/lib/ipxe"))
+}
+
 fn json_files(folder: &Path) -> anyhow::Result<Option<Vec<JsonFile>>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -209,6 +217,16 @@ mod tests {
         fs::create_dir(root.path().join("groups")).unwrap();
         fs::write(root.path().join("groups/.x.json"), "garbage").unwrap();
         load_catalog(root.path()).unwrap();
+    }
+
+    #[test]
+    fn firmware_that_was_fetched_is_used() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(firmware(None, root.path()), Path::new("/usr/lib/ipxe"));
+        let own = root.path().join("firmware");
+        fs::create_dir(&own).unwrap();
+        assert_eq!(firmware(None, root.path()), own);
+        assert_eq!(firmware(Some(Path::new("/x")), root.path()), Path::new("/x"));
     }
 
     #[test]

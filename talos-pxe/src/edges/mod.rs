@@ -3,6 +3,8 @@
 pub mod dhcp;
 pub mod dhcp_client;
 pub mod dns;
+pub mod ethtool;
+pub mod fetch;
 pub mod interface;
 pub mod journal;
 pub mod netlink;

@@ -56,8 +56,8 @@ impl BootFiles {
                 .and_then(|path| read(folder, &path));
             let content = content.map_err(|error| {
                 anyhow!(
-                    "no boot file {}: {error}; install the package ipxe, or name a folder that \
-                     has the file with --firmware",
+                    "no boot file {}: {error}; install the package ipxe, fetch it with `talos-pxe \
+                     assets fetch --ipxe`, or name a folder that has the file with --firmware",
                     folder.join(name).display()
                 )
             })?;

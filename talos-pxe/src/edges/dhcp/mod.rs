@@ -300,7 +300,7 @@ impl Port {
 }
 
 /// Binds a UDP port on the interface without ever receiving on it.
-fn own_port(interface: &Interface, address: SocketAddrV4) -> io::Result<Socket> {
+pub(crate) fn own_port(interface: &Interface, address: SocketAddrV4) -> io::Result<Socket> {
     const DROP_ALL: SockFilter = SockFilter::new(libc::BPF_RET as u16, 0, 0, 0);
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     socket.attach_filter(&[DROP_ALL])?;

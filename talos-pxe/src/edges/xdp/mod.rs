@@ -6,6 +6,7 @@ mod maps;
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, XdpMode};
+use bytemuck::Zeroable;
 use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
 use rustix::io::Errno;
@@ -130,14 +131,36 @@ fn load_and_link(index: u32, mode: Mode, answers: &Answers) -> Result<(Maps, FdL
     Ok((loaded.maps, link))
 }
 
+/// Loads the program and lets it go: says whether the kernel takes it, and changes nothing.
+///
+/// # Errors
+/// Missing rights, a kernel that refuses the program, or a build without it.
+pub fn try_load() -> Result<()> {
+    let answers = Answers { config: Zeroable::zeroed(), templates: Vec::new() };
+    match Loaded::new(&answers, DEFAULT_CAPACITY) {
+        Ok(_) => Ok(()),
+        Err(error) if errno(&error) == Some(Errno::PERM) => {
+            bail!("no right to load the program: run as root or with CAP_BPF and CAP_NET_ADMIN")
+        }
+        Err(error) => Err(match error.downcast_ref() {
+            Some(ProgramError::LoadError { io_error, .. }) => {
+                anyhow!("the kernel refuses the program ({io_error})")
+            }
+            _ => error,
+        }),
+    }
+}
+
+/// The kernel's error among the causes.
+fn errno(error: &Error) -> Option<Errno> {
+    let causes = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes.filter_map(Errno::from_io_error).next()
+}
+
 /// Turns a refusal into one line that names the next step, where there is one.
 fn explain(error: Error, name: &str, mode: Mode) -> Error {
     let what = format!("cannot attach {mode} XDP to {name}");
-    let errno = error
-        .chain()
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .find_map(Errno::from_io_error);
-    match errno {
+    match errno(&error) {
         Some(Errno::PERM) => {
             return anyhow!("{what}: no right to; run as root or with CAP_BPF and CAP_NET_ADMIN");
         }
