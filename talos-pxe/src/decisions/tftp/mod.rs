@@ -1,4 +1,6 @@
-//! TFTP: which file a name stands for.
+//! TFTP: which file a name stands for, and how it is sent.
+
+pub mod transfer;
 
 /// The name under which iPXE gets its script.
 pub const SCRIPT: &str = "boot.ipxe";

@@ -1,6 +1,8 @@
 //! The TFTP server over a real socket.
 
+use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -53,7 +55,7 @@ async fn grants_no_more_than_the_caps() {
     let lab = Lab::new().await;
     let options = "tsize\x000\0blksize\x0065464\0windowsize\x0065535\0timeout\x00255\0";
     let answer = lab.ask(1, "/UNDIONLY.KPXE", options).await;
-    assert_eq!(answer, b"\0\x06blksize\x001432\0tsize\x003000\0windowsize\x0016\0");
+    assert_eq!(answer, b"\0\x06tsize\x003000\0blksize\x001432\0windowsize\x0016\0");
     lab.shutdown.cancel();
     lab.server.await.unwrap().unwrap();
 }
@@ -71,6 +73,37 @@ async fn refuses_at_once() {
         assert_eq!(lab.ask(1, name, "").await[..4], [0, 5, 0, 1], "{name}");
     }
     assert_eq!(lab.ask(2, "undionly.kpxe", "").await[..4], [0, 5, 0, 2]);
+}
+
+#[tokio::test]
+async fn netascii_would_change_a_program() {
+    let lab = Lab::new().await;
+    lab.client.send_to(b"\0\x01snponly.efi\0netascii\0", lab.address).await.unwrap();
+    let mut answer = [0; 100];
+    lab.client.recv_from(&mut answer).await.unwrap();
+    assert_eq!(answer[..4], [0, 5, 0, 4]);
+}
+
+/// EDK2 learns a file's size by a request that it ends with an error, and asks again.
+#[tokio::test]
+async fn a_transfer_ends_with_the_clients_error() {
+    let lab = Lab::new().await;
+    let request = b"\0\x01snponly.efi\0octet\0tsize\x000\0";
+    let options = b"\0\x06tsize\x003\0";
+    let mut answer = [0; 2000];
+    lab.client.send_to(request, lab.address).await.unwrap();
+    let (length, server) = lab.client.recv_from(&mut answer).await.unwrap();
+    assert_eq!(answer[..length], *options);
+    lab.client.send_to(b"\0\x05\0\x08aborted\0", server).await.unwrap();
+    // Another client is silent. It is sent to again later than the first would have been.
+    let other = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    other.send_to(request, lab.address).await.unwrap();
+    for _ in 0..2 {
+        let (length, _) = other.recv_from(&mut answer).await.unwrap();
+        assert_eq!(answer[..length], *options);
+    }
+    let late = lab.client.try_recv(&mut answer).unwrap_err();
+    assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
 }
 
 #[test]
