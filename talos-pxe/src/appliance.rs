@@ -24,6 +24,7 @@ use crate::edges::interface::{self, Network};
 use crate::edges::xdp::{self, Attachment, FastPath};
 use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
+use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
 
@@ -61,11 +62,15 @@ async fn serve_on(
 ) -> anyhow::Result<()> {
     let address = network.uplink.address.addr();
     let origin = Origin { address, port: serve.ports.http_port };
-    let site = Arc::new(Site::new(&serve.root, &serve.firmware, origin, catalog));
+    let (store, held) = open_store(serve)?;
+    let machines = Arc::new(Machines::open(Arc::clone(&store))?);
+    let site = Site::new(&serve.root, &serve.firmware, origin, catalog, Arc::clone(&machines));
+    let site = Arc::new(site);
     let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
-    let dhcp = dhcp_service(network, serve, loaders, fast_path)?;
+    let state = State { store, held, machines: Arc::clone(&machines) };
+    let (dhcp, _handle) = dhcp_service(network, serve, loaders, fast_path, state)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
 
@@ -73,7 +78,7 @@ async fn serve_on(
     let mut services = JoinSet::new();
     services.spawn(dhcp.serve(shutdown.clone()));
     let script = script::boot_ipxe(&origin);
-    services.spawn(tftp::serve(tftp, boot_files, script, shutdown.clone()));
+    services.spawn(tftp::serve(tftp, boot_files, script, Arc::clone(&machines), shutdown.clone()));
     services.spawn(http::serve(http, http::router(site), shutdown.clone()));
     if advertises_router(serve.ra, network.uplink.mode) {
         let (interface, shutdown) = (network.interface.clone(), shutdown.clone());
@@ -133,43 +138,54 @@ fn server_settings(network: &Network, serve: &Serve, loaders: &Loaders) -> serve
     }
 }
 
+/// What survives a restart.
+struct State {
+    store: Arc<Store>,
+    held: Vec<Held>,
+    machines: Arc<Machines>,
+}
+
 fn dhcp_service(
     network: &Network,
     serve: &Serve,
     loaders: Loaders,
     mut fast_path: Option<Box<FastPath>>,
-) -> anyhow::Result<dhcp::Service> {
+    state: State,
+) -> anyhow::Result<(dhcp::Service, dhcp::Handle)> {
     let own = network.uplink.address;
     let responder = match network.uplink.mode {
         Mode::Proxy => dhcp::Responder::Proxy,
         Mode::Server => {
             let settings = server_settings(network, serve, &loaders);
             let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
-            let (store, held) = open_store(serve)?;
+            let State { store, held, machines } = &state;
+            let lease_time = settings.lease_time;
+            machines.restore_leases(held, BootTime::now() + lease_time);
             info!(addresses = pool.size(), held = held.len(), "leasing");
-            let leases = Leases::restore(pool, held).renewed_elsewhere(fast_path.is_some());
+            let leases = Leases::restore(pool, held.clone()).renewed_elsewhere(fast_path.is_some());
             let server = Server::new(settings, leases);
-            let leasing = dhcp::Leasing::start(server, store, fast_path.as_deref_mut())?;
+            let leasing =
+                dhcp::Leasing::start(server, Arc::clone(store), fast_path.as_deref_mut())?;
             dhcp::Responder::Server(Box::new(leasing))
         }
     };
-    let ports = serve.ports;
     dhcp::Service::open(
         network.interface.clone(),
         own,
         loaders,
         responder,
         fast_path,
-        ports.dhcp_port,
-        ports.pxe_port,
+        state.machines,
+        serve.ports,
     )
 }
 
 /// The durable state, and the leases in it.
-fn open_store(serve: &Serve) -> anyhow::Result<(Store, Vec<Held>)> {
+fn open_store(serve: &Serve) -> anyhow::Result<(Arc<Store>, Vec<Held>)> {
     let folder = serve.state.clone().unwrap_or_else(|| serve.root.join("state"));
     let boot = BootId::current().context("cannot tell which boot this is")?;
-    Ok(Store::open(&folder, boot, BootTime::now())?)
+    let (store, held) = Store::open(&folder, boot, BootTime::now())?;
+    Ok((Arc::new(store), held))
 }
 
 /// Beside another DHCP server the network's IPv6 is someone else's business.

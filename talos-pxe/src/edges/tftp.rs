@@ -21,6 +21,8 @@ use tracing::{debug, info, warn};
 use super::folder::OpenFile;
 use crate::decisions::boot::asset::is_named_secret;
 use crate::decisions::tftp::{SCRIPT, Wanted, wanted};
+use crate::state::machines::{Machines, Observation, Stage};
+use crate::time::WallTime;
 use crate::wire::AssetPath;
 
 /// The largest block that we grant, in bytes. iPXE asks for this much; a whole packet then leaves
@@ -98,7 +100,8 @@ fn read(folder: &Path, path: &AssetPath) -> io::Result<Arc<[u8]>> {
     Ok(content.into())
 }
 
-/// Serves `files`, and `script` as `boot.ipxe`, until `shutdown`.
+/// Serves `files`, and `script` as `boot.ipxe`, until `shutdown`; notes which of `machines` load
+/// them.
 ///
 /// # Errors
 /// When the socket fails for good.
@@ -106,11 +109,12 @@ pub async fn serve(
     socket: UdpSocket,
     files: BootFiles,
     script: String,
+    machines: Arc<Machines>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let script = script.into_bytes().into();
     let slots = Arc::new(Semaphore::new(TRANSFERS));
-    let server = TftpServerBuilder::with_handler(Reader { files, script, slots })
+    let server = TftpServerBuilder::with_handler(Reader { files, script, slots, machines })
         .std_socket(socket)
         .context("cannot use the TFTP socket")?
         .block_size_limit(BLOCK_SIZE)
@@ -132,6 +136,7 @@ struct Reader {
     files: BootFiles,
     script: Arc<[u8]>,
     slots: Arc<Semaphore>,
+    machines: Arc<Machines>,
 }
 
 impl Handler for Reader {
@@ -161,6 +166,10 @@ impl Handler for Reader {
             return Err(Refusal::Msg("busy, try again".to_owned()));
         };
         info!(%client, file, "TFTP file");
+        if file != SCRIPT {
+            let loads = Observation::stage(WallTime::now(), Stage::BootFile);
+            self.machines.observe_at(client.ip(), loads);
+        }
         let size = u64::try_from(content.len()).ok();
         Ok((Transfer { content: Cursor::new(content), _slot: slot }, size))
     }

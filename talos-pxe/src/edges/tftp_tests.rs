@@ -29,7 +29,8 @@ impl Lab {
         let address = socket.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let script = "#!ipxe\n".to_owned();
-        let server = tokio::spawn(serve(socket, files, script, shutdown.clone()));
+        let machines = Arc::new(Machines::in_memory());
+        let server = tokio::spawn(serve(socket, files, script, machines, shutdown.clone()));
         let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         Self { server, shutdown, client, address }
     }

@@ -24,8 +24,9 @@ use tracing::debug;
 use super::folder;
 use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::origin::Origin;
-use crate::state::machines::Machines;
+use crate::state::machines::{Machines, Observation, Stage};
 use crate::state::tokens::Tokens;
+use crate::time::WallTime;
 use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
@@ -41,27 +42,29 @@ pub struct Site {
     catalog: Catalog,
     /// The assets that profiles name as configs: nobody's but a token holder's.
     configs: Vec<AssetPath>,
-    machines: Mutex<Machines>,
+    machines: Arc<Machines>,
     tokens: Mutex<Tokens>,
 }
 
 impl Site {
     /// What is reached at `origin`: the assets of `root`, the firmware folder, and scripts by the
     /// groups and profiles of `catalog`. Files are read when they are asked for.
-    pub fn new(root: &Path, firmware: &Path, origin: Origin, catalog: Catalog) -> Self {
+    pub fn new(
+        root: &Path,
+        firmware: &Path,
+        origin: Origin,
+        catalog: Catalog,
+        machines: Arc<Machines>,
+    ) -> Self {
         Self {
             assets: root.join("assets"),
             firmware: firmware.to_owned(),
             origin,
             configs: catalog.configs(&origin),
             catalog,
-            machines: Mutex::default(),
+            machines,
             tokens: Mutex::default(),
         }
-    }
-
-    fn machines(&self) -> MutexGuard<'_, Machines> {
-        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -70,7 +73,12 @@ impl Site {
 
     /// The machine at an address, for the log.
     fn machine_at(&self, address: IpAddr) -> String {
-        name(self.machines().at(address))
+        name(self.machines.at(address))
+    }
+
+    /// Notes how far the machine at an address has come.
+    fn reached(&self, address: IpAddr, stage: Stage) {
+        self.machines.observe_at(address, Observation::stage(WallTime::now(), stage));
     }
 }
 

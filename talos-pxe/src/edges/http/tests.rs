@@ -23,6 +23,7 @@ const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: worker\n";
 struct Lab {
     root: TempDir,
     router: Router,
+    machines: Arc<Machines>,
 }
 
 struct Answer {
@@ -37,15 +38,17 @@ impl Lab {
         for folder in ["assets/sub", "firmware"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
-        let lab = Self { router: Router::new(), root };
+        let machines = Arc::new(Machines::in_memory());
+        let lab = Self { router: Router::new(), root, machines };
         lab.write("assets/vmlinuz-amd64", "0123456789");
         lab.write("assets/sub/initramfs.xz", "xz");
         lab.write("assets/worker.yaml", CONFIG);
         lab.write("firmware/snponly.efi", "MZ\0");
         lab.write("firmware/undionly.kpxe", "\u{7f}\0");
         let firmware = lab.root.path().join("firmware");
-        let site =
-            Site::new(lab.root.path(), &firmware, ORIGIN, load_catalog(lab.root.path()).unwrap());
+        let catalog = load_catalog(lab.root.path()).unwrap();
+        let machines = Arc::clone(&lab.machines);
+        let site = Site::new(lab.root.path(), &firmware, ORIGIN, catalog, machines);
         Self { router: router(Arc::new(site)), ..lab }
     }
 
