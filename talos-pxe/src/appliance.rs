@@ -1,6 +1,6 @@
 //! The one place where the parts are made and joined.
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::decisions::dhcp::pool::pool;
 use crate::decisions::dhcp::server::{self, Server};
 use crate::decisions::dhcp::templates;
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
+use crate::edges::admin::{self, Admin, Serving};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::xdp::{self, Attachment, FastPath};
@@ -70,9 +71,17 @@ async fn serve_on(
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
     let state = State { store, held, machines: Arc::clone(&machines) };
-    let (dhcp, _handle) = dhcp_service(network, serve, loaders, fast_path, state)?;
+    let (dhcp, handle) = dhcp_service(network, serve, loaders, fast_path, state)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
-    let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
+    let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
+
+    let admin_listener = admin_listener(serve.admin).await?;
+    let serving = Serving {
+        mode: network.uplink.mode,
+        interface: network.interface.name.clone(),
+        address: network.uplink.address,
+    };
+    let admin = Arc::new(Admin::new(Arc::clone(&machines), handle, serving));
 
     // When one service fails or ends, all do.
     let mut services = JoinSet::new();
@@ -80,6 +89,7 @@ async fn serve_on(
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, Arc::clone(&machines), shutdown.clone()));
     services.spawn(http::serve(http, http::router(site), shutdown.clone()));
+    services.spawn(http::serve(admin_listener, admin::router(admin), shutdown.clone()));
     if advertises_router(serve.ra, network.uplink.mode) {
         let (interface, shutdown) = (network.interface.clone(), shutdown.clone());
         services.spawn(async move { ra::serve(&interface, shutdown).await });
@@ -91,7 +101,8 @@ async fn serve_on(
         outcome = outcome.and(ended.context("a service panicked").flatten());
         shutdown.cancel();
     }
-    outcome
+    let stored = tokio::task::spawn_blocking(move || machines.store()).await?;
+    outcome.and(stored.context("cannot store what is known of the machines"))
 }
 
 async fn attach_xdp(
@@ -198,9 +209,16 @@ fn advertises_router(choice: RaChoice, mode: Mode) -> bool {
 }
 
 fn udp_socket(address: SocketAddrV4) -> anyhow::Result<std::net::UdpSocket> {
-    std::net::UdpSocket::bind(address).map_err(|error| port_error("UDP", address, &error))
+    std::net::UdpSocket::bind(address).map_err(|error| port_error("UDP", address.into(), &error))
 }
 
-async fn tcp_listener(address: SocketAddrV4) -> anyhow::Result<TcpListener> {
+async fn admin_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    if !address.ip().is_loopback() {
+        warn!("the admin API is open to everyone who can reach {address}, without encryption");
+    }
+    tcp_listener(address).await
+}
+
+async fn tcp_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| port_error("TCP", address, &error))
 }

@@ -6,14 +6,21 @@ use std::process::ExitCode;
 use clap::Parser;
 use talos_pxe::appliance;
 use talos_pxe::cli::{Cli, Command, LogFormat, Serve, UsageError};
+use talos_pxe::edges::admin::client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let Command::Serve(serve) = Cli::parse().command();
-    log_to_stderr(&serve);
-    match run(&serve) {
+    let done = match Cli::parse().command() {
+        Command::Serve(serve) => {
+            log_to_stderr(&serve);
+            run(&serve)
+        }
+        Command::Status(command) => client::status(command.target, &mut io::stdout()),
+        Command::Machines(command) => client::machines(command, &mut io::stdout()),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("talos-pxe: {error:#}");

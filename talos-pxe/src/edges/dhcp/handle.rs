@@ -1,6 +1,7 @@
 //! How others learn of the DHCP service, and hand leases to it.
 
 use anyhow::Context;
+use serde::{Deserialize, Serialize};
 use talos_pxe_ebpf::outcome;
 use tokio::sync::{mpsc, oneshot};
 
@@ -31,7 +32,7 @@ pub struct Report {
 }
 
 /// What came of the frames.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counters {
     /// Replies sent.
     pub answered: u64,

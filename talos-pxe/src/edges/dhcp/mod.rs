@@ -332,8 +332,8 @@ const NEEDS_RAW: &str = "cannot open a packet socket: run as root, or \
 impl Port {
     fn open(interface: &Interface, number: u16) -> anyhow::Result<Self> {
         let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number);
-        let owner =
-            own_port(interface, address).map_err(|error| port_error("UDP", address, &error))?;
+        let owner = own_port(interface, address)
+            .map_err(|error| port_error("UDP", address.into(), &error))?;
         let socket =
             PacketSocket::open(interface.index, Filter::UdpPort(number)).context(NEEDS_RAW)?;
         Ok(Self { number, socket, _owner: owner })

@@ -83,6 +83,11 @@ impl Machines {
         self.table().all().map(|(mac, machine)| (mac, machine.clone())).collect()
     }
 
+    /// How many machines are known.
+    pub fn count(&self) -> usize {
+        self.table().all().count()
+    }
+
     /// Counts the changes of what [`Machines::all`] tells, as far as it is more than that a
     /// machine still lives.
     pub fn generation(&self) -> u64 {

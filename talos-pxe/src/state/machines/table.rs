@@ -110,8 +110,12 @@ impl Table {
 
     /// Puts a record in the place of what is known of the machine.
     pub(super) fn put(&mut self, mac: MacAddr, record: Machine) {
+        let address = record.address.filter(|address| self.can_be_claimed(*address, mac));
         self.change(mac, |machine| {
-            *machine = record;
+            // What we lease it now counts before what it once had elsewhere.
+            let leased = machine.lease.map(|lease| (machine.address, Some(lease)));
+            let (address, lease) = leased.unwrap_or((address, record.lease));
+            *machine = Machine { address, lease, ..record };
             true
         });
     }
