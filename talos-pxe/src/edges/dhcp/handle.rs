@@ -70,6 +70,36 @@ impl Handle {
         self.ask(|back| Ask::Adopt(leases, back)).await
     }
 
+    /// A service that has the leases only, without sockets.
+    #[cfg(test)]
+    pub fn to(mut responder: super::Responder) -> Self {
+        let (handle, mut asks) = mpsc::channel(16);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    ask = asks.recv() => match ask {
+                        Some(Ask::Report(back)) => {
+                            let leases = responder.leases().map(Iterator::count);
+                            let _ = back.send(Report {
+                                counters: Counters { answered: 3, ..Counters::default() },
+                                xdp: Some((Mode::Generic, outcome::Counters::default())),
+                                leases,
+                            });
+                        }
+                        Some(Ask::Leases(back)) => {
+                            let leases = responder.leases().into_iter().flatten();
+                            let _ = back.send(leases.collect());
+                        }
+                        Some(Ask::Adopt(leases, back)) => responder.adopt(leases, back),
+                        None => return,
+                    },
+                    stored = responder.stored(None) => assert!(stored.is_ok()),
+                }
+            }
+        });
+        Self(handle)
+    }
+
     async fn ask<T>(&self, ask: impl FnOnce(oneshot::Sender<T>) -> Ask) -> anyhow::Result<T> {
         const ENDING: &str = "the DHCP service is ending";
         let (back, answer) = oneshot::channel();

@@ -106,6 +106,37 @@ async fn a_machine_goes_from_entry_to_kernel_and_config() {
 }
 
 #[tokio::test]
+async fn a_boot_leaves_its_traces_in_the_record() {
+    let lab = Lab::new();
+    let mac: MacAddr = "52:54:00:00:00:01".parse().unwrap();
+    let record = || lab.machines.get(mac).unwrap();
+    lab.get("/ipxe?mac=52-54-00-00-00-01&uuid=4c4c&serial=S1&hostname=n1&type=auto").await;
+    assert_eq!((record().stage, record().profile), (Some(Stage::Script), None));
+    assert_eq!(record().uuid.unwrap().as_str(), "4c4c");
+    assert_eq!(record().serial.unwrap().as_str(), "S1");
+    assert_eq!(record().hostname.unwrap().as_str(), "n1");
+    assert_eq!(record().address, Some(IpAddr::from([192, 168, 123, 9])));
+
+    let path = lab.config_path("mac=525400000001&type=worker").await.unwrap();
+    assert_eq!(record().role.unwrap().as_str(), "worker");
+    assert_eq!(record().profile.unwrap().as_str(), "worker");
+    lab.write("assets/initramfs-amd64.xz", "xz");
+    lab.send("HEAD", "/assets/vmlinuz-amd64", &[]).await;
+    for (path, stage) in [
+        ("/assets/sub/initramfs.xz", Stage::Script),
+        ("/assets/vmlinuz-amd64", Stage::Kernel),
+        ("/assets/missing", Stage::Kernel),
+        ("/assets/initramfs-amd64.xz", Stage::Initramfs),
+        (path.as_str(), Stage::Config),
+        ("/ipxe?mac=525400000001", Stage::Script),
+        ("/firmware/snponly.efi", Stage::BootFile),
+    ] {
+        lab.get(path).await;
+        assert_eq!(record().stage, Some(stage), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn each_machine_has_its_own_lasting_token() {
     let lab = Lab::new();
     let first = lab.config_path("mac=525400000001&type=worker").await.unwrap();
