@@ -110,3 +110,7 @@ impl Records {
         self.machines.observe_known(mac, leased);
     }
 }
+
+#[cfg(test)]
+#[path = "records_tests.rs"]
+mod tests;
