@@ -139,10 +139,10 @@ fn record_of_a_boot(lab: &Lab, flags: &[&str]) -> Result<Value> {
         ("stage", json!("config")),
         ("present", json!(true)),
     ] {
-        ensure!(record[field] == value, "{field} is not {value}: {record}");
+        ensure!(record.get(field) == Some(&value), "{field} is not {value}: {record}");
     }
     for field in ["first_seen", "last_seen", "architecture", "firmware", "uuid"] {
-        ensure!(!record[field].is_null(), "no {field}: {record}");
+        ensure!(record.get(field).is_some_and(|value| !value.is_null()), "no {field}: {record}");
     }
     eprintln!("{record}");
     Ok(record)
