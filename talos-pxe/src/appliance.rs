@@ -3,7 +3,7 @@
 pub mod assets;
 pub mod check;
 
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,11 +25,13 @@ use crate::decisions::dhcp::server::{self, Server};
 use crate::decisions::dhcp::templates;
 use crate::decisions::dns::{Zone, forwarders};
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
+use crate::edges::admin::{self, Admin, Serving};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::xdp::{self, Attachment, FastPath};
 use crate::edges::{dhcp, dns, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
+use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
 
@@ -79,25 +81,38 @@ async fn serve_on(
 ) -> anyhow::Result<()> {
     let address = network.uplink.address.addr();
     let origin = Origin { address, port: serve.ports.http_port };
+    let (store, held) = open_store(serve)?;
+    let machines = Arc::new(Machines::open(Arc::clone(&store))?);
     let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
-    let site = Arc::new(Site::new(&serve.root, &firmware, origin, catalog));
+    let site = Site::new(&serve.root, &firmware, origin, catalog, Arc::clone(&machines));
+    let site = Arc::new(site);
     let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
-    let dhcp = dhcp_service(network, serve, loaders, fast_path)?;
+    let state = State { store, held, machines: Arc::clone(&machines) };
+    let (dhcp, handle) = dhcp_service(network, serve, loaders, fast_path, state)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
-    let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
+    let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
     let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
     let (dns_udp, dns_tcp) = dns_sockets(own_dns).await?;
     let zone = Zone::new(network.uplink.address, &serve.controlplane, []);
     let (_zone, current_zone) = watch::channel(Arc::new(zone));
 
+    let admin_listener = admin_listener(serve.admin).await?;
+    let serving = Serving {
+        mode: network.uplink.mode,
+        interface: network.interface.name.clone(),
+        address: network.uplink.address,
+    };
+    let admin = Arc::new(Admin::new(Arc::clone(&machines), handle, serving));
+
     // When one service fails or ends, all do.
     let mut services = JoinSet::new();
     services.spawn(dhcp.serve(shutdown.clone()));
     let script = script::boot_ipxe(&origin);
-    services.spawn(tftp::serve(tftp, boot_files, script, shutdown.clone()));
-    services.spawn(http::serve(http, site, shutdown.clone()));
+    services.spawn(tftp::serve(tftp, boot_files, script, Arc::clone(&machines), shutdown.clone()));
+    services.spawn(site.serve(http, shutdown.clone()));
+    services.spawn(http::serve(admin_listener, admin::router(admin), shutdown.clone()));
     services.spawn(dns::serve(
         dns_udp,
         dns_tcp,
@@ -117,7 +132,8 @@ async fn serve_on(
         outcome = outcome.and(ended.context("a service panicked").flatten());
         shutdown.cancel();
     }
-    outcome
+    let stored = tokio::task::spawn_blocking(move || machines.store()).await?;
+    outcome.and(stored.context("cannot store what is known of the machines"))
 }
 
 async fn attach_xdp(
@@ -164,43 +180,54 @@ fn server_settings(network: &Network, serve: &Serve, loaders: &Loaders) -> serve
     }
 }
 
+/// What survives a restart.
+struct State {
+    store: Arc<Store>,
+    held: Vec<Held>,
+    machines: Arc<Machines>,
+}
+
 fn dhcp_service(
     network: &Network,
     serve: &Serve,
     loaders: Loaders,
     mut fast_path: Option<Box<FastPath>>,
-) -> anyhow::Result<dhcp::Service> {
+    state: State,
+) -> anyhow::Result<(dhcp::Service, dhcp::Handle)> {
     let own = network.uplink.address;
     let responder = match network.uplink.mode {
         Mode::Proxy => dhcp::Responder::Proxy,
         Mode::Server => {
             let settings = server_settings(network, serve, &loaders);
             let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
-            let (store, held) = open_store(serve)?;
+            let State { store, held, machines } = &state;
+            let lease_time = settings.lease_time;
+            machines.restore_leases(held, BootTime::now() + lease_time);
             info!(addresses = pool.size(), held = held.len(), "leasing");
-            let leases = Leases::restore(pool, held).renewed_elsewhere(fast_path.is_some());
+            let leases = Leases::restore(pool, held.clone()).renewed_elsewhere(fast_path.is_some());
             let server = Server::new(settings, leases);
-            let leasing = dhcp::Leasing::start(server, store, fast_path.as_deref_mut())?;
+            let leasing =
+                dhcp::Leasing::start(server, Arc::clone(store), fast_path.as_deref_mut())?;
             dhcp::Responder::Server(Box::new(leasing))
         }
     };
-    let ports = serve.ports;
     dhcp::Service::open(
         network.interface.clone(),
         own,
         loaders,
         responder,
         fast_path,
-        ports.dhcp_port,
-        ports.pxe_port,
+        state.machines,
+        serve.ports,
     )
 }
 
 /// The durable state, and the leases in it.
-fn open_store(serve: &Serve) -> anyhow::Result<(Store, Vec<Held>)> {
+fn open_store(serve: &Serve) -> anyhow::Result<(Arc<Store>, Vec<Held>)> {
     let folder = serve.state.clone().unwrap_or_else(|| serve.root.join("state"));
     let boot = BootId::current().context("cannot tell which boot this is")?;
-    Ok(Store::open(&folder, boot, BootTime::now())?)
+    let (store, held) = Store::open(&folder, boot, BootTime::now())?;
+    Ok((Arc::new(store), held))
 }
 
 /// Beside another DHCP server the network's IPv6 is someone else's business.
@@ -213,15 +240,22 @@ fn advertises_router(choice: RaChoice, mode: Mode) -> bool {
 }
 
 fn udp_socket(address: SocketAddrV4) -> anyhow::Result<std::net::UdpSocket> {
-    std::net::UdpSocket::bind(address).map_err(|error| port_error("UDP", address, &error))
+    std::net::UdpSocket::bind(address).map_err(|error| port_error("UDP", address.into(), &error))
 }
 
 async fn dns_sockets(address: SocketAddrV4) -> anyhow::Result<(UdpSocket, TcpListener)> {
     let udp = UdpSocket::bind(address).await;
-    let udp = udp.map_err(|error| port_error("UDP", address, &error))?;
-    Ok((udp, tcp_listener(address).await?))
+    let udp = udp.map_err(|error| port_error("UDP", address.into(), &error))?;
+    Ok((udp, tcp_listener(address.into()).await?))
 }
 
-async fn tcp_listener(address: SocketAddrV4) -> anyhow::Result<TcpListener> {
+async fn admin_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    if !address.ip().is_loopback() {
+        warn!("the admin API is open to everyone who can reach {address}, without encryption");
+    }
+    tcp_listener(address).await
+}
+
+async fn tcp_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| port_error("TCP", address, &error))
 }

@@ -1,13 +1,16 @@
 //! The command line.
 
+mod admin;
 pub mod check;
 pub mod fetch;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
+
+pub use admin::{Action, DEFAULT_ADMIN, Machines, Status, Target};
 
 use crate::decisions::dhcp::pool::AddressRange;
 use crate::decisions::dns;
@@ -41,6 +44,8 @@ Examples:
       else be the DHCP server, with the address 192.168.123.1/24.
   talos-pxe --if eth1 --mode server --addr 10.0.0.1/24 --range 10.0.0.100-10.0.0.199
       Be the DHCP server of 10.0.0.0/24.
+  talos-pxe machines assign 52:54:00:12:34:56 worker
+      Tell the running talos-pxe what this machine is for.
 
 Every flag also reads an environment variable: --lease-time reads TALOS_PXE_LEASE_TIME.";
 
@@ -55,6 +60,10 @@ pub enum Command {
 
     /// Manage what machines boot.
     Assets(fetch::Assets),
+    /// Show how a running talos-pxe fares.
+    Status(Status),
+    /// List the machines that a running talos-pxe knows, or change their roles.
+    Machines(Machines),
 }
 
 /// The flags contradict each other or the network: the exit code is 2, as for a flag that does
@@ -153,6 +162,11 @@ pub struct Serve {
     /// Folder for what must survive a restart, such as leases (default: `state` in the root).
     #[arg(long, value_name = "DIR", env = "TALOS_PXE_STATE")]
     pub state: Option<PathBuf>,
+
+    /// Where the admin API, the metrics and the page for administrators are. Whoever can reach it
+    /// can give roles.
+    #[arg(long, value_name = "ADDR:PORT", default_value = DEFAULT_ADMIN, env = "TALOS_PXE_ADMIN")]
+    pub admin: SocketAddr,
 
     /// IPv6 router advertisements without a prefix, which spare every iPXE boot 13 s of waiting.
     #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_RA")]

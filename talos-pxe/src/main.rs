@@ -8,12 +8,13 @@ use talos_pxe::appliance;
 use talos_pxe::cli::check::Check;
 use talos_pxe::cli::fetch::{Assets, AssetsCommand};
 use talos_pxe::cli::{Cli, Command, LogFormat, Serve, UsageError};
+use talos_pxe::edges::admin::client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command() {
+    let done = match Cli::parse().command() {
         Command::Serve(serve) => {
             log_to_stderr(&serve);
             run(&serve)
@@ -25,8 +26,10 @@ fn main() -> ExitCode {
         Command::Assets(Assets { command: AssetsCommand::Fetch(fetch) }) => {
             appliance::assets::fetch(&fetch)
         }
+        Command::Status(command) => client::status(command.target, &mut io::stdout()),
+        Command::Machines(command) => client::machines(command, &mut io::stdout()),
     };
-    match outcome {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("talos-pxe: {error:#}");

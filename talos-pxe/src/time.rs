@@ -1,7 +1,10 @@
-//! The one clock that decisions see: time since boot, which no wall-clock jump changes.
+//! The one clock that decisions see: time since boot, which no wall-clock jump changes. And the
+//! wall clock, for people.
 
 use std::ops::{Add, Sub};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
 
 /// A moment on the boot-time clock (`CLOCK_BOOTTIME`): time since the kernel started, time
 /// asleep included.
@@ -42,5 +45,19 @@ impl Sub<Duration> for BootTime {
 
     fn sub(self, wait: Duration) -> Self {
         Self(self.0.saturating_sub(wait))
+    }
+}
+
+/// A moment on the wall clock, in seconds since 1970 in UTC (UNIX time).
+///
+/// For people only: it may jump, and nothing is decided by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct WallTime(pub u64);
+
+impl WallTime {
+    /// Reads the clock.
+    pub fn now() -> Self {
+        Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
     }
 }

@@ -10,8 +10,11 @@ use std::sync::Arc;
 
 use talos_pxe::decisions::boot::{origin::Origin, script};
 use talos_pxe::edges::folder::load_catalog;
-use talos_pxe::edges::http::{self, Site};
+use talos_pxe::edges::http::Site;
 use talos_pxe::edges::tftp::{self, BootFiles};
+use talos_pxe::state::machines::Machines;
+use talos_pxe::state::store::{BootId, Store};
+use talos_pxe::time::BootTime;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -44,16 +47,21 @@ impl Lab {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (http, tftp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
         let origin = Origin { address: Ipv4Addr::LOCALHOST, port: http.port() };
+        let boot = BootId::current().unwrap();
+        let (store, _) = Store::open(&folder.path().join("state"), boot, BootTime::BOOT).unwrap();
+        let machines = Arc::new(Machines::open(Arc::new(store)).unwrap());
         let site = Arc::new(Site::new(
             folder.path(),
             &firmware,
             origin,
             load_catalog(folder.path()).unwrap(),
+            Arc::clone(&machines),
         ));
         let files = BootFiles::load(&firmware, &["undionly.kpxe"]).unwrap();
         let shutdown = CancellationToken::new();
-        runtime.spawn(http::serve(listener, site, shutdown.clone()));
-        runtime.spawn(tftp::serve(socket, files, script::boot_ipxe(&origin), shutdown));
+        runtime.spawn(site.serve(listener, shutdown.clone()));
+        let script = script::boot_ipxe(&origin);
+        runtime.spawn(tftp::serve(socket, files, script, machines, shutdown));
         Self { folder, tftp, http, runtime }
     }
 

@@ -4,6 +4,7 @@
 //! written, all further changes gather for the next, so thousands of clients a second share a few
 //! transactions.
 
+use std::sync::Arc;
 use std::thread;
 
 use anyhow::Context;
@@ -39,7 +40,7 @@ impl<T: Send + 'static> Journal<T> {
     ///
     /// # Errors
     /// When the kernel has no thread for us.
-    pub fn start(store: Store) -> anyhow::Result<Self> {
+    pub fn start(store: Arc<Store>) -> anyhow::Result<Self> {
         let (entries, to_write) = unbounded_channel();
         let (written, stored) = unbounded_channel();
         thread::Builder::new()

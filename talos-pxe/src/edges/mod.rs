@@ -1,5 +1,6 @@
 //! Sockets, HTTP routes, the XDP loader, netlink. They parse, call a decision and send; nothing
 //! is decided here.
+pub mod admin;
 pub mod dhcp;
 pub mod dhcp_client;
 pub mod dns;
@@ -18,16 +19,12 @@ pub mod tftp;
 pub mod xdp;
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use anyhow::anyhow;
 
 /// Why a port cannot be had, and what to do.
-pub(crate) fn port_error(
-    protocol: &str,
-    address: SocketAddrV4,
-    error: &io::Error,
-) -> anyhow::Error {
+pub(crate) fn port_error(protocol: &str, address: SocketAddr, error: &io::Error) -> anyhow::Error {
     let port = address.port();
     let next_step = match error.kind() {
         io::ErrorKind::AddrInUse => {

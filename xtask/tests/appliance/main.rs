@@ -3,6 +3,7 @@
 mod boots;
 mod legacy;
 mod menu;
+mod records;
 mod refusals;
 mod rights;
 

@@ -1,7 +1,7 @@
 //! The interface, its address, the ports, XDP, and other DHCP servers.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -128,21 +128,24 @@ fn ports(serve: &Serve, interface: &Interface, address: Ipv4Addr) -> Vec<Finding
     let ports = serve.ports;
     let on_interface = |port| {
         let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
-        finding("UDP", any, own_port(interface, any))
+        finding("UDP", any.into(), own_port(interface, any))
     };
     let on_address = |protocol, kind, port| {
         let own = SocketAddrV4::new(address, port);
-        finding(protocol, own, bind(kind, own))
+        finding(protocol, own.into(), bind(kind, own.into()))
     };
     vec![
         on_interface(ports.dhcp_port),
         on_interface(ports.pxe_port),
         on_address("UDP", Type::DGRAM, ports.tftp_port),
         on_address("TCP", Type::STREAM, ports.http_port),
+        on_address("UDP", Type::DGRAM, ports.dns_port),
+        on_address("TCP", Type::STREAM, ports.dns_port),
+        finding("TCP", serve.admin, bind(Type::STREAM, serve.admin)),
     ]
 }
 
-fn finding(protocol: &str, address: SocketAddrV4, bound: io::Result<Socket>) -> Finding {
+fn finding(protocol: &str, address: SocketAddr, bound: io::Result<Socket>) -> Finding {
     let name = format!("{protocol} port {}", address.port());
     match bound {
         Ok(_) => Finding::ok(name, "free"),
@@ -151,9 +154,11 @@ fn finding(protocol: &str, address: SocketAddrV4, bound: io::Result<Socket>) -> 
 }
 
 /// Takes the port on an address that the machine may not have yet.
-fn bind(kind: Type, address: SocketAddrV4) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, kind, None)?;
-    socket.set_freebind_v4(true)?;
+fn bind(kind: Type, address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    if address.is_ipv4() {
+        socket.set_freebind_v4(true)?;
+    }
     // As a listener has it: connections that are over keep no port.
     socket.set_reuse_address(kind == Type::STREAM)?;
     socket.bind(&address.into())?;

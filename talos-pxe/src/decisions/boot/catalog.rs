@@ -46,6 +46,15 @@ pub struct Profile {
     pub args: Vec<ScriptText>,
 }
 
+/// What a file is to a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its kernel.
+    Kernel,
+    /// One of its initramfs images.
+    Initramfs,
+}
+
 /// A JSON file's name, for messages and as a profile's identity, and its text.
 #[derive(Clone, Debug)]
 pub struct JsonFile {
@@ -126,6 +135,11 @@ impl Catalog {
         kernels.filter_map(|kernel| kernel.strip_prefix("/assets/"))
     }
 
+    /// What a file of our assets is to the profiles that name it.
+    pub fn part(&self, file: &AssetPath, origin: &Origin) -> Option<Part> {
+        self.profiles.values().find_map(|profile| profile.part(file, origin))
+    }
+
     /// The machine configs that the profiles name, whatever their files are called.
     pub fn configs(&self, origin: &Origin) -> Vec<AssetPath> {
         self.profiles.values().filter_map(|profile| profile.config(origin)).collect()
@@ -146,6 +160,17 @@ impl Group {
 impl Profile {
     /// The kernel argument with the URL of the machine's config.
     pub(super) const CONFIG_ARG: &str = "talos.config=";
+
+    fn part(&self, file: &AssetPath, origin: &Origin) -> Option<Part> {
+        let is_file =
+            |url: &str| origin.asset_path(&origin.link(url)).is_some_and(|path| path == *file);
+        if is_file(self.kernel.as_str()) {
+            return Some(Part::Kernel);
+        }
+        // `--name NAME URL`, or a URL alone.
+        let urls = self.initrd.iter().filter_map(|entry| entry.as_str().split_whitespace().last());
+        urls.into_iter().any(is_file).then_some(Part::Initramfs)
+    }
 
     /// The words of the kernel's command line, as the profile has them.
     pub(super) fn words(&self) -> impl Iterator<Item = &str> {

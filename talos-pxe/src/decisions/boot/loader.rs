@@ -1,5 +1,9 @@
 //! What a DHCP client is, and the boot file that fits it.
 
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
 use super::origin::Origin;
 use crate::decisions::tftp::SCRIPT;
 use crate::wire::dhcp::{Message, OptionCode};
@@ -10,8 +14,9 @@ pub const IPXE_OPTIONS: OptionCode = OptionCode::Unknown(175);
 const IPXE_HTTP: u8 = 0x13;
 
 /// Processor and firmware (option 93; RFC 4578 section 2.1 and IANA's "Processor Architecture
-/// Types").
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Types"). Written and read as text: `uefi-x64`, or the code for any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Architecture {
     /// x86 BIOS (0).
     Bios,
@@ -36,6 +41,50 @@ impl From<u16> for Architecture {
             10 | 18 => Self::UefiArm32,
             11 | 19 => Self::UefiArm64,
             other => Self::Other(other),
+        }
+    }
+}
+
+impl Architecture {
+    const NAMED: [(Self, &str); 5] = [
+        (Self::Bios, "bios"),
+        (Self::UefiIa32, "uefi-ia32"),
+        (Self::UefiX64, "uefi-x64"),
+        (Self::UefiArm32, "uefi-arm32"),
+        (Self::UefiArm64, "uefi-arm64"),
+    ];
+
+    /// The architecture that a request names.
+    pub fn of(request: &Message) -> Option<Self> {
+        let class = request.options.get(OptionCode::ClassIdentifier).unwrap_or_default();
+        architecture(request, class)
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMED.iter().find(|(architecture, _)| architecture == self);
+        match (name, self) {
+            (Some((_, name)), _) => f.write_str(name),
+            (None, Self::Other(code)) => code.fmt(f),
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+impl From<Architecture> for String {
+    fn from(architecture: Architecture) -> Self {
+        architecture.to_string()
+    }
+}
+
+impl TryFrom<String> for Architecture {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match Self::NAMED.iter().find(|(_, name)| *name == text) {
+            Some((architecture, _)) => Ok(*architecture),
+            None => text.parse::<u16>().map(Self::from),
         }
     }
 }

@@ -165,6 +165,16 @@ impl Server {
         self.leases.extend(now, mac, self.settings.lease_time);
     }
 
+    /// Takes a lease over that was granted elsewhere; returns what is held of it.
+    pub fn adopt(&mut self, now: BootTime, held: &Held) -> Option<Held> {
+        self.leases.adopt(now, held, self.settings.lease_time)
+    }
+
+    /// How long an address is leased.
+    pub fn lease_time(&self) -> Duration {
+        self.settings.lease_time
+    }
+
     /// Whether this is still what is stored of the machine, or about to be.
     pub fn holds(&self, held: &Held) -> bool {
         self.leases.holds(held)

@@ -1,27 +1,37 @@
 //! The DHCP and boot server ports: frames in, decisions, frames out.
 
+mod handle;
+mod records;
 mod responder;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use ipnet::Ipv4Net;
 use socket2::{Domain, SockFilter, Socket, Type};
+use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, trace, warn};
 
+pub use handle::{Counters, Handle, Report};
 pub use responder::{Leasing, Responder};
+
+use handle::Ask;
+use records::Records;
 
 use super::packet::{Filter, PacketSocket};
 use super::port_error;
 use super::xdp::FastPath;
+use crate::cli::Ports;
 use crate::decisions::boot::loader::Loaders;
 use crate::decisions::dhcp::server::Step;
 use crate::decisions::dhcp::{Ingress, Reply, Silence, proxy};
 use crate::decisions::interface::Interface;
+use crate::state::machines::Machines;
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 use crate::wire::dhcp::{Message, MessageType};
@@ -29,6 +39,8 @@ use crate::wire::frame::{Arp, MAX_FRAME, UdpFrame};
 
 /// How often the XDP program's events are taken, which wakes nobody for them.
 const HEAR: Duration = Duration::from_millis(20);
+/// The most events that are taken from the XDP program at a time.
+const EVENTS: usize = 16_384;
 
 /// The DHCP service of one interface.
 pub struct Service {
@@ -40,7 +52,9 @@ pub struct Service {
     dhcp: Port,
     pxe: Port,
     arp: PacketSocket,
+    records: Records,
     counters: Counters,
+    asks: mpsc::Receiver<Ask>,
 }
 
 /// A UDP port whose frames we read.
@@ -53,17 +67,8 @@ struct Port {
     _owner: Socket,
 }
 
-/// What came of the frames.
-#[derive(Clone, Copy, Debug, Default)]
-struct Counters {
-    answered: u64,
-    unanswered: u64,
-    malformed: u64,
-    failed: u64,
-}
-
 impl Service {
-    /// Opens the sockets.
+    /// Opens the sockets. What is seen of machines goes into their records.
     ///
     /// # Errors
     /// A port that is in use, or missing rights; the error says what to do.
@@ -73,20 +78,24 @@ impl Service {
         loaders: Loaders,
         responder: Responder,
         fast_path: Option<Box<FastPath>>,
-        dhcp_port: u16,
-        pxe_port: u16,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
-            dhcp: Port::open(&interface, dhcp_port)?,
-            pxe: Port::open(&interface, pxe_port)?,
+        machines: Arc<Machines>,
+        ports: Ports,
+    ) -> anyhow::Result<(Self, Handle)> {
+        let (handle, asks) = mpsc::channel(16);
+        let service = Self {
+            dhcp: Port::open(&interface, ports.dhcp_port)?,
+            pxe: Port::open(&interface, ports.pxe_port)?,
             arp: PacketSocket::open(interface.index, Filter::Arp).context(NEEDS_RAW)?,
             interface,
             own,
             loaders,
+            records: Records { machines, lease_time: responder.lease_time() },
             responder,
             fast_path,
             counters: Counters::default(),
-        })
+            asks,
+        };
+        Ok((service, Handle(handle)))
     }
 
     /// Answers until `shutdown`.
@@ -113,6 +122,7 @@ impl Service {
                     self.send_some(reply?).await;
                 }
                 _ = hear.tick(), if self.fast_path.is_some() => self.hear(),
+                Some(ask) = self.asks.recv() => self.tell(ask),
                 () = shutdown.cancelled() => break,
             }
         }
@@ -157,6 +167,7 @@ impl Service {
 
     async fn on_dhcp(&mut self, from: Ingress, request: Message) {
         let mac = request.chaddr;
+        self.records.asked(&request);
         match &mut self.responder {
             Responder::Server(leasing) if leasing.is_busy() => {
                 self.stay_silent(Silence::Busy, mac);
@@ -173,6 +184,7 @@ impl Service {
     }
 
     async fn on_pxe(&mut self, from: Ingress, request: &Message) {
+        self.records.asked(request);
         match proxy::boot_server(from, request, &self.loaders) {
             Ok(reply) => self.send(reply, self.pxe.number).await,
             Err(reason) => self.stay_silent(reason, request.chaddr),
@@ -197,11 +209,36 @@ impl Service {
     }
 
     fn hear(&mut self) {
-        if let (Responder::Server(leasing), Some(fast_path)) =
-            (&mut self.responder, &mut self.fast_path)
-        {
-            leasing.hear(fast_path);
+        let Some(fast_path) = &mut self.fast_path else { return };
+        let sent = fast_path.maps.events(EVENTS);
+        self.records.sent(&sent);
+        if let Responder::Server(leasing) = &mut self.responder {
+            leasing.hear(&sent, fast_path);
         }
+    }
+
+    fn tell(&mut self, ask: Ask) {
+        // Whoever asked may have given up waiting.
+        match ask {
+            Ask::Report(back) => {
+                let _ = back.send(self.report());
+            }
+            Ask::Leases(back) => {
+                let _ = back.send(self.responder.leases().into_iter().flatten().collect());
+            }
+            Ask::Adopt(leases, back) => self.responder.adopt(leases, back),
+        }
+    }
+
+    fn report(&self) -> Report {
+        let of_xdp = |fast_path: &FastPath| {
+            let counters = fast_path.maps.counters();
+            let counters = counters.inspect_err(|error| debug!("no XDP counters: {error:#}"));
+            Some((fast_path.mode(), counters.ok()?))
+        };
+        let leases = self.responder.leases().map(Iterator::count);
+        let xdp = self.fast_path.as_deref().and_then(of_xdp);
+        Report { counters: self.counters, xdp, leases }
     }
 
     async fn take(&mut self, step: Step, mac: MacAddr) {
@@ -245,6 +282,7 @@ impl Service {
         match self.dhcp.socket.send(&frame.encode()).await {
             Ok(()) => {
                 self.counters.answered += 1;
+                self.records.answered(&message);
                 log_answer(&message);
             }
             Err(error) => {
@@ -256,6 +294,9 @@ impl Service {
 
     fn stay_silent(&mut self, reason: Silence, mac: MacAddr) {
         self.counters.unanswered += 1;
+        if let Silence::Released(_) | Silence::Declined(_) = reason {
+            self.records.left(mac);
+        }
         match reason {
             Silence::PoolExhausted
             | Silence::OtherSubnet(_)
@@ -291,8 +332,8 @@ const NEEDS_RAW: &str = "cannot open a packet socket: run as root, or \
 impl Port {
     fn open(interface: &Interface, number: u16) -> anyhow::Result<Self> {
         let address = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, number);
-        let owner =
-            own_port(interface, address).map_err(|error| port_error("UDP", address, &error))?;
+        let owner = own_port(interface, address)
+            .map_err(|error| port_error("UDP", address.into(), &error))?;
         let socket =
             PacketSocket::open(interface.index, Filter::UdpPort(number)).context(NEEDS_RAW)?;
         Ok(Self { number, socket, _owner: owner })

@@ -4,19 +4,20 @@
 //! Two rules keep leases safe. What is revoked is taken from the program before it is stored; what
 //! is granted is stored before the program, or a client, is told of it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use talos_pxe_ebpf::maps::Answer;
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use crate::decisions::dhcp::Reply;
 use crate::decisions::dhcp::server::Server;
 use crate::edges::journal::Journal;
-use crate::edges::xdp::{FastPath, InsertError};
+use crate::edges::xdp::{FastPath, InsertError, Sent};
 use crate::state::store::{Change, Held, Store, StoreError};
 use crate::time::BootTime;
 use crate::wire::MacAddr;
-
-/// The most events that are taken from the XDP program at a time.
-const EVENTS: usize = 16_384;
 
 /// Who answers on the DHCP port.
 pub enum Responder {
@@ -31,6 +32,30 @@ impl Responder {
         match self {
             Self::Server(leasing) => leasing.server.next_deadline(),
             Self::Proxy => None,
+        }
+    }
+
+    /// How long addresses are leased; none for the proxy.
+    pub(super) fn lease_time(&self) -> Option<Duration> {
+        match self {
+            Self::Server(leasing) => Some(leasing.server.lease_time()),
+            Self::Proxy => None,
+        }
+    }
+
+    /// The leases that have not ended; none for the proxy.
+    pub(super) fn leases(&self) -> Option<impl Iterator<Item = Held>> {
+        match self {
+            Self::Server(leasing) => Some(leasing.server.held(BootTime::now())),
+            Self::Proxy => None,
+        }
+    }
+
+    /// Takes leases over; how many is told once they are stored.
+    pub(super) fn adopt(&mut self, leases: Vec<Held>, adopted: oneshot::Sender<usize>) {
+        match self {
+            Self::Server(leasing) => leasing.adopt(leases, adopted),
+            Self::Proxy => drop(adopted.send(0)),
         }
     }
 
@@ -58,6 +83,8 @@ pub struct Leasing {
 struct Stored {
     granted: Vec<Held>,
     reply: Option<Reply>,
+    /// Who is told how many were granted.
+    adopted: Option<oneshot::Sender<usize>>,
 }
 
 impl Leasing {
@@ -67,7 +94,7 @@ impl Leasing {
     /// When the journal cannot be started.
     pub fn start(
         server: Server,
-        store: Store,
+        store: Arc<Store>,
         fast_path: Option<&mut FastPath>,
     ) -> anyhow::Result<Self> {
         let mut leasing = Self { server, journal: Journal::start(store)?, full: false };
@@ -107,7 +134,7 @@ impl Leasing {
         if let Some(fast_path) = fast_path {
             forgotten.into_iter().for_each(|mac| revoke(fast_path, mac));
         }
-        self.journal.store(changes, Stored { granted, reply });
+        self.journal.store(changes, Stored { granted, reply, adopted: None });
         None
     }
 
@@ -120,15 +147,26 @@ impl Leasing {
         &mut self,
         fast_path: Option<&mut FastPath>,
     ) -> Result<Option<Reply>, StoreError> {
-        let Stored { granted, reply } = self.journal.stored().await?;
+        let Stored { granted, reply, adopted } = self.journal.stored().await?;
         self.grant(&granted, fast_path);
+        if let Some(adopted) = adopted {
+            let _ = adopted.send(granted.len());
+        }
         Ok(reply)
     }
 
-    /// Hears what the XDP program has answered, and moves horizons ahead of need.
-    pub(super) fn hear(&mut self, fast_path: &mut FastPath) {
+    /// Takes leases of free addresses over.
+    fn adopt(&mut self, leases: Vec<Held>, adopted: oneshot::Sender<usize>) {
         let now = BootTime::now();
-        for sent in fast_path.maps.events(EVENTS) {
+        let granted = leases.iter().filter_map(|held| self.server.adopt(now, held)).collect();
+        let changes = self.server.take_changes();
+        self.journal.store(changes, Stored { granted, reply: None, adopted: Some(adopted) });
+    }
+
+    /// Hears what the XDP program has answered, and moves horizons ahead of need.
+    pub(super) fn hear(&mut self, sent: &[Sent], fast_path: &mut FastPath) {
+        let now = BootTime::now();
+        for sent in sent {
             debug!(machine = %sent.mac, address = ?sent.address, answer = ?sent.answer, "answered by XDP");
             if sent.answer == Answer::Ack {
                 self.server.leased_again(now, sent.mac);

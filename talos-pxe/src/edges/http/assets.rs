@@ -13,6 +13,8 @@ use tracing::{info, warn};
 use super::folder::OpenFile;
 use super::{Refusal, Site, file};
 use crate::decisions::boot::asset::is_named_secret;
+use crate::decisions::boot::catalog::Part;
+use crate::state::machines::Stage;
 use crate::wire::AssetPath;
 
 /// A file of the assets folder.
@@ -26,12 +28,19 @@ pub(super) async fn get(
     let path = uri.path().strip_prefix("/assets/").and_then(AssetPath::from_url);
     let path = path.ok_or(Refusal::NotFound)?;
     let machine = site.machine_at(client.ip());
-    let opened = open(site.clone(), path.clone()).await?.map_err(|error| {
+    let opened = open(Arc::clone(&site), path.clone()).await?.map_err(|error| {
         warn!(machine, client = %client.ip(), file = %path, %error, "asset refused");
         Refusal::NotFound
     })?;
     if method == Method::GET {
         info!(machine, client = %client.ip(), file = %path, "asset");
+        if let Some(part) = site.catalog.part(&path, &site.origin) {
+            let stage = match part {
+                Part::Kernel => Stage::Kernel,
+                Part::Initramfs => Stage::Initramfs,
+            };
+            site.reached(client.ip(), stage);
+        }
     }
     Ok(file::respond(&site.images, opened, &method, &headers, "application/octet-stream"))
 }

@@ -11,8 +11,9 @@ use tracing::{info, warn};
 
 use super::folder::OpenFile;
 use super::{Refusal, Site, name};
+use crate::state::machines::{Observation, Stage};
 use crate::state::tokens::Token;
-use crate::time::BootTime;
+use crate::time::{BootTime, WallTime};
 
 /// No machine config comes near this, in bytes.
 const MAX_SIZE: u64 = 4 << 20;
@@ -40,6 +41,9 @@ pub(super) async fn get(
         machine = name(grant.machine), client = %client.ip(), file = %grant.config,
         "machine config"
     );
+    if let Some(mac) = grant.machine {
+        site.machines.observe_known(mac, Observation::stage(WallTime::now(), Stage::Config));
+    }
     Ok(([(CONTENT_TYPE, "text/yaml"), (CACHE_CONTROL, "no-store")], config).into_response())
 }
 

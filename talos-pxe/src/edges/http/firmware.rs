@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::folder::OpenFile;
 use super::{Refusal, Site, file};
 use crate::decisions::boot::asset::is_named_secret;
+use crate::state::machines::Stage;
 use crate::wire::AssetPath;
 
 /// A file of the firmware folder, which has no folders inside.
@@ -24,11 +25,14 @@ pub(super) async fn get(
 ) -> Result<Response, Refusal> {
     let name = uri.path().strip_prefix("/firmware/").and_then(AssetPath::from_url);
     let name = name.filter(|name| !name.as_str().contains('/')).ok_or(Refusal::NotFound)?;
-    let opened = open(site.clone(), name.clone()).await?.map_err(|error| {
+    let opened = open(Arc::clone(&site), name.clone()).await?.map_err(|error| {
         warn!(client = %client.ip(), file = %name, %error, "firmware refused");
         Refusal::NotFound
     })?;
     info!(client = %client.ip(), file = %name, %method, "firmware");
+    if method == Method::GET {
+        site.reached(client.ip(), Stage::BootFile);
+    }
     // UEFI decides by the type whether it got a program or a disk image.
     let is_program = name.as_str().to_ascii_lowercase().ends_with(".efi");
     let content_type = if is_program { "application/efi" } else { "application/octet-stream" };

@@ -17,6 +17,8 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use image::Images;
 pub use serve::serve;
@@ -24,8 +26,9 @@ pub use serve::serve;
 use super::folder;
 use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::origin::Origin;
-use crate::state::machines::Machines;
+use crate::state::machines::{Machines, Observation, Stage};
 use crate::state::tokens::Tokens;
+use crate::time::WallTime;
 use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
@@ -41,7 +44,7 @@ pub struct Site {
     catalog: Catalog,
     /// The assets that profiles name as configs: nobody's but a token holder's.
     configs: Vec<AssetPath>,
-    machines: Mutex<Machines>,
+    machines: Arc<Machines>,
     tokens: Mutex<Tokens>,
     images: Images,
 }
@@ -49,21 +52,36 @@ pub struct Site {
 impl Site {
     /// What is reached at `origin`: the assets of `root`, the firmware folder, and scripts by the
     /// groups and profiles of `catalog`. Files are read when they are asked for.
-    pub fn new(root: &Path, firmware: &Path, origin: Origin, catalog: Catalog) -> Self {
+    pub fn new(
+        root: &Path,
+        firmware: &Path,
+        origin: Origin,
+        catalog: Catalog,
+        machines: Arc<Machines>,
+    ) -> Self {
         Self {
             assets: root.join("assets"),
             firmware: firmware.to_owned(),
             origin,
             configs: catalog.configs(&origin),
             catalog,
-            machines: Mutex::default(),
+            machines,
             tokens: Mutex::default(),
             images: Images::default(),
         }
     }
 
-    fn machines(&self) -> MutexGuard<'_, Machines> {
-        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Serves until `shutdown`, then lets running downloads go on for two seconds.
+    ///
+    /// # Errors
+    /// As [`serve`].
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let images = self.images.clone();
+        serve::serve_images(listener, router(self), images, shutdown).await
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {
@@ -72,7 +90,12 @@ impl Site {
 
     /// The machine at an address, for the log.
     fn machine_at(&self, address: IpAddr) -> String {
-        name(self.machines().at(address))
+        name(self.machines.at(address))
+    }
+
+    /// Notes how far the machine at an address has come.
+    fn reached(&self, address: IpAddr, stage: Stage) {
+        self.machines.observe_at(address, Observation::stage(WallTime::now(), stage));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/boot.ipxe` and `/ipxe`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, RawQuery, State};
@@ -13,10 +13,10 @@ use crate::decisions::boot::answer::{Answer, answer};
 use crate::decisions::boot::catalog::Profile;
 use crate::decisions::boot::labels::Labels;
 use crate::decisions::boot::script;
+use crate::state::machines::{Observation, Stage, Text};
 use crate::state::tokens::{Grant, Token};
-use crate::time::BootTime;
-use crate::wire::AssetPath;
-use crate::wire::MacAddr;
+use crate::time::{BootTime, WallTime};
+use crate::wire::{AssetPath, MacAddr, Role};
 
 /// The entry script.
 pub(super) async fn boot_ipxe(
@@ -36,12 +36,13 @@ pub(super) async fn ipxe(
     let labels =
         Labels::from_query(query.as_deref().unwrap_or_default()).map_err(Refusal::BadQuery)?;
     let machine = labels.mac();
-    let remembered = machine.and_then(|mac| {
-        let mut machines = site.machines();
-        machines.seen(BootTime::now(), mac, client.ip());
-        machines.role(mac).map(str::to_owned)
-    });
-    let (profile, chosen) = match answer(&labels, remembered.as_deref(), &site.catalog) {
+    let remembered = machine.and_then(|mac| site.machines.role(mac));
+    let remembered = remembered.as_ref().map(Role::as_str);
+    let answer = answer(&labels, remembered, &site.catalog);
+    if let Some(mac) = machine {
+        site.machines.observe(mac, seen(&labels, client.ip(), &answer));
+    }
+    let (profile, chosen) = match answer {
         Answer::Menu => {
             info!(machine = name(machine), client = %client.ip(), "menu");
             return Ok(respond(script::menu(&site.origin)));
@@ -49,7 +50,7 @@ pub(super) async fn ipxe(
         Answer::Kernel { profile, chosen } => (profile, chosen),
     };
     if let (Some(mac), Some(role)) = (machine, chosen) {
-        site.machines().choose(mac, role);
+        assign(&site, mac, role).await?;
     }
     let config = match profile.config(&site.origin) {
         Some(config) => config_url(&site, machine, profile, config).await?,
@@ -58,12 +59,46 @@ pub(super) async fn ipxe(
     info!(
         machine = name(machine),
         client = %client.ip(),
-        role = chosen.or(remembered.as_deref()),
+        role = chosen.or(remembered),
         profile = profile.id,
         config = config.is_some(),
         "boot script"
     );
     Ok(respond(script::kernel(&site.origin, profile, config.as_deref())))
+}
+
+/// What a machine that asks for its script says of itself.
+fn seen(labels: &Labels, address: IpAddr, answer: &Answer<'_>) -> Observation {
+    let text = |label| labels.get(label).and_then(Text::new);
+    let profile = match answer {
+        Answer::Kernel { profile, .. } => Text::new(&profile.id),
+        Answer::Menu => None,
+    };
+    Observation {
+        uuid: text("uuid"),
+        serial: text("serial"),
+        hostname: labels.get("hostname").and_then(|name| name.parse().ok()),
+        profile,
+        address: Some(address),
+        ..Observation::stage(WallTime::now(), Stage::Script)
+    }
+}
+
+/// Gives the machine the role that was chosen. It is stored before a script rests on it.
+async fn assign(site: &Arc<Site>, mac: MacAddr, role: &str) -> Result<(), Refusal> {
+    let Ok(role) = role.parse::<Role>() else {
+        warn!(machine = %mac, role, "not remembered: no name for a role");
+        return Ok(());
+    };
+    if site.machines.role(mac).as_ref() == Some(&role) {
+        return Ok(());
+    }
+    let machines = Arc::clone(&site.machines);
+    let assigned = tokio::task::spawn_blocking(move || machines.assign(mac, role));
+    assigned.await.map_err(|_| Refusal::Internal)?.map_err(|error| {
+        error!(machine = %mac, "no role is given: {error}");
+        Refusal::Internal
+    })
 }
 
 /// The URL at which this machine, and nobody else, can fetch its config; none if there is no such

@@ -21,7 +21,7 @@ use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::connection::Connection;
-use super::{Site, router};
+use super::image::Images;
 
 /// The most connections at a time; more wait until one ends.
 const CONNECTIONS: usize = 8192;
@@ -34,23 +34,32 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long to wait when the kernel has no file descriptor or memory left for a connection.
 const BREATHER: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown`, then lets running downloads go on for two seconds.
+/// Serves `router` until `shutdown`, then lets running downloads go on for two seconds.
 ///
 /// # Errors
 /// None: what goes wrong with a connection ends that connection.
 pub async fn serve(
     listener: TcpListener,
-    site: Arc<Site>,
+    router: Router,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let router = router(site.clone());
+    serve_images(listener, router, Images::default(), shutdown).await
+}
+
+/// As [`serve`], for routes that answer with `images`.
+pub(super) async fn serve_images(
+    listener: TcpListener,
+    router: Router,
+    images: Images,
+    shutdown: CancellationToken,
+) -> Result<()> {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     while let Some(permit) = shutdown.run_until_cancelled(connections.clone().acquire_owned()).await
     {
         let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await else { break };
         match accepted {
-            Ok((socket, client)) => match Connection::new(socket, site.images.clone()) {
+            Ok((socket, client)) => match Connection::new(socket, images.clone()) {
                 Ok(connection) => {
                     let serving = graceful.watch(speak_http(connection, client, router.clone()));
                     tokio::spawn(async move {

@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::decisions::boot::origin::Origin;
 use crate::edges::folder::load_catalog;
+use crate::edges::http::Site;
+use crate::state::machines::Machines;
 
 /// Larger than what all buffers on the way hold.
 const IMAGE: usize = 8 << 20;
@@ -35,9 +37,10 @@ impl Lab {
         let address = listener.local_addr().unwrap();
         let origin = Origin { address: Ipv4Addr::LOCALHOST, port: address.port() };
         let catalog = load_catalog(root.path()).unwrap();
-        let site = Arc::new(Site::new(root.path(), root.path(), origin, catalog));
+        let machines = Arc::new(Machines::in_memory());
+        let site = Arc::new(Site::new(root.path(), root.path(), origin, catalog, machines));
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, site, shutdown.clone()));
+        let server = tokio::spawn(site.serve(listener, shutdown.clone()));
         Self { root, address, shutdown, server }
     }
 

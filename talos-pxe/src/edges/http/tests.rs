@@ -21,6 +21,7 @@ const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: worker\n";
 struct Lab {
     root: TempDir,
     router: Router,
+    machines: Arc<Machines>,
 }
 
 struct Answer {
@@ -35,15 +36,17 @@ impl Lab {
         for folder in ["assets/sub", "firmware"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
-        let lab = Self { router: Router::new(), root };
+        let machines = Arc::new(Machines::in_memory());
+        let lab = Self { router: Router::new(), root, machines };
         lab.write("assets/vmlinuz-amd64", "0123456789");
         lab.write("assets/sub/initramfs.xz", "xz");
         lab.write("assets/worker.yaml", CONFIG);
         lab.write("firmware/snponly.efi", "MZ\0");
         lab.write("firmware/undionly.kpxe", "\u{7f}\0");
         let firmware = lab.root.path().join("firmware");
-        let site =
-            Site::new(lab.root.path(), &firmware, ORIGIN, load_catalog(lab.root.path()).unwrap());
+        let catalog = load_catalog(lab.root.path()).unwrap();
+        let machines = Arc::clone(&lab.machines);
+        let site = Site::new(lab.root.path(), &firmware, ORIGIN, catalog, machines);
         Self { router: router(Arc::new(site)), ..lab }
     }
 
@@ -98,6 +101,37 @@ async fn a_machine_goes_from_entry_to_kernel_and_config() {
     assert_eq!((config.status, config.body.as_str()), (200, CONFIG));
     assert_eq!(config.header("content-type"), "text/yaml");
     assert_eq!(config.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn a_boot_leaves_its_traces_in_the_record() {
+    let lab = Lab::new();
+    let mac: MacAddr = "52:54:00:00:00:01".parse().unwrap();
+    let record = || lab.machines.get(mac).unwrap();
+    lab.get("/ipxe?mac=52-54-00-00-00-01&uuid=4c4c&serial=S1&hostname=n1&type=auto").await;
+    assert_eq!((record().stage, record().profile), (Some(Stage::Script), None));
+    assert_eq!(record().uuid.unwrap().as_str(), "4c4c");
+    assert_eq!(record().serial.unwrap().as_str(), "S1");
+    assert_eq!(record().hostname.unwrap().as_str(), "n1");
+    assert_eq!(record().address, Some(IpAddr::from([192, 168, 123, 9])));
+
+    let path = lab.config_path("mac=525400000001&type=worker").await.unwrap();
+    assert_eq!(record().role.unwrap().as_str(), "worker");
+    assert_eq!(record().profile.unwrap().as_str(), "worker");
+    lab.write("assets/initramfs-amd64.xz", "xz");
+    lab.send("HEAD", "/assets/vmlinuz-amd64", &[]).await;
+    for (path, stage) in [
+        ("/assets/sub/initramfs.xz", Stage::Script),
+        ("/assets/vmlinuz-amd64", Stage::Kernel),
+        ("/assets/missing", Stage::Kernel),
+        ("/assets/initramfs-amd64.xz", Stage::Initramfs),
+        (path.as_str(), Stage::Config),
+        ("/ipxe?mac=525400000001", Stage::Script),
+        ("/firmware/snponly.efi", Stage::BootFile),
+    ] {
+        lab.get(path).await;
+        assert_eq!(record().stage, Some(stage), "{path}");
+    }
 }
 
 #[tokio::test]

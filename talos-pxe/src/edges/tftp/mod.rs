@@ -15,7 +15,8 @@ pub use boot_files::BootFiles;
 use worker::{Busy, Worker};
 
 use crate::decisions::tftp::{SCRIPT, Wanted, wanted};
-use crate::time::BootTime;
+use crate::state::machines::{Machines, Observation, Stage};
+use crate::time::{BootTime, WallTime};
 use crate::wire::tftp::{ErrorCode, Packet, Request, error};
 
 /// The longest request that we read, in octets.
@@ -23,7 +24,8 @@ const LONGEST_REQUEST: usize = 1500;
 /// More threads than this would wait for each other.
 const MOST_WORKERS: usize = 4;
 
-/// Serves `files`, and `script` as `boot.ipxe`, until `shutdown`.
+/// Serves `files`, and `script` as `boot.ipxe`, until `shutdown`; notes which of `machines` load
+/// them.
 ///
 /// # Errors
 /// When the socket fails for good.
@@ -31,6 +33,7 @@ pub async fn serve(
     socket: UdpSocket,
     files: BootFiles,
     script: String,
+    machines: Arc<Machines>,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let SocketAddr::V4(own) = socket.local_addr().context("cannot use the TFTP socket")? else {
@@ -43,6 +46,7 @@ pub async fn serve(
     let server = Server {
         files,
         script: script.into_bytes().into(),
+        machines,
         workers: workers.context("cannot start the TFTP server")?,
     };
     let mut packet = [0; LONGEST_REQUEST];
@@ -70,6 +74,7 @@ pub async fn serve(
 struct Server {
     files: BootFiles,
     script: Arc<[u8]>,
+    machines: Arc<Machines>,
     workers: Vec<Worker>,
 }
 
@@ -94,6 +99,10 @@ impl Server {
         match worker.begin(BootTime::now(), client, &request, content) {
             Ok(()) => {
                 info!(%client, file, "TFTP file");
+                if file != SCRIPT {
+                    let loads = Observation::stage(WallTime::now(), Stage::BootFile);
+                    self.machines.observe_at((*client.ip()).into(), loads);
+                }
                 Ok(())
             }
             Err(Busy) => {

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::wire::MacAddr;
 
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -22,6 +23,7 @@ struct Lab {
     shutdown: CancellationToken,
     client: tokio::net::UdpSocket,
     address: SocketAddr,
+    machines: Arc<Machines>,
 }
 
 impl Lab {
@@ -31,9 +33,11 @@ impl Lab {
         let address = socket.local_addr().unwrap();
         let shutdown = CancellationToken::new();
         let script = "#!ipxe\n".to_owned();
-        let server = tokio::spawn(serve(socket, files, script, shutdown.clone()));
+        let machines = Arc::new(Machines::in_memory());
+        let shared = Arc::clone(&machines);
+        let server = tokio::spawn(serve(socket, files, script, shared, shutdown.clone()));
         let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        Self { server, shutdown, client, address }
+        Self { server, shutdown, client, address, machines }
     }
 
     /// Sends a request of this kind (1 reads, 2 writes) and returns the first answer.
@@ -64,6 +68,21 @@ async fn grants_no_more_than_the_caps() {
 async fn serves_the_script() {
     let lab = Lab::new().await;
     assert_eq!(lab.ask(1, "boot.ipxe", "").await, b"\0\x03\0\x01#!ipxe\n");
+}
+
+#[tokio::test]
+async fn notes_who_loads_a_boot_file() {
+    let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+    for (file, stage) in
+        [("boot.ipxe", None), ("missing", None), ("snponly.efi", Some(Stage::BootFile))]
+    {
+        let lab = Lab::new().await;
+        let here = lab.client.local_addr().unwrap().ip();
+        let seen = Observation { address: Some(here), ..Observation::at(WallTime(1)) };
+        lab.machines.observe(mac, seen);
+        lab.ask(1, file, "").await;
+        assert_eq!(lab.machines.get(mac).unwrap().stage, stage, "{file}");
+    }
 }
 
 #[tokio::test]

@@ -180,6 +180,21 @@ impl Leases {
         self.set(address, Binding { hold: Hold::Lease, until, stored: until, ..binding });
     }
 
+    /// Takes a lease over that was granted elsewhere: of an address that no machine has here, for
+    /// a machine without one, and no longer than a lease of our own. Returns what is held now.
+    pub fn adopt(&mut self, now: BootTime, held: &Held, lease_time: Duration) -> Option<Held> {
+        let Held { mac, address, until } = *held;
+        let until = until.min(now + lease_time * HORIZON);
+        let free = !self.bindings.contains_key(&address) && self.address_of(mac).is_none();
+        if !free || until <= now || !self.pool.contains(address) {
+            return None;
+        }
+        let held = Held { mac, address, until };
+        self.changes.push(Change::Hold(held));
+        self.set(address, Binding { mac: Some(mac), hold: Hold::Lease, until, stored: until });
+        Some(held)
+    }
+
     /// Moves the horizon of a machine that was promised its address by somebody who cannot move it,
     /// ahead of need: when less than two lease times are left.
     pub fn extend(&mut self, now: BootTime, mac: MacAddr, lease_time: Duration) {
