@@ -1,5 +1,6 @@
 //! Sockets, HTTP routes, the XDP loader, netlink. They parse, call a decision and send; nothing
 //! is decided here.
+pub mod bootstrap;
 pub mod dhcp;
 pub mod dhcp_client;
 pub mod interface;
