@@ -8,6 +8,7 @@ pub mod frame;
 pub mod icmp6;
 mod mac;
 mod name;
+pub mod talosconfig;
 
 pub use asset_path::AssetPath;
 pub use mac::{InvalidMac, MacAddr};
