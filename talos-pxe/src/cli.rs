@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
 
+use crate::decisions::bootstrap;
 use crate::decisions::dhcp::pool::AddressRange;
 use crate::decisions::interface::{ModeChoice, Settings};
 
@@ -144,6 +145,10 @@ pub struct Serve {
     /// How the XDP program is attached to the interface.
     #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_XDP")]
     pub xdp: XdpChoice,
+
+    /// Which machine is told to bootstrap the cluster, once there is `assets/talosconfig`.
+    #[arg(long, value_enum, default_value = "role", env = "TALOS_PXE_BOOTSTRAP")]
+    pub bootstrap: bootstrap::Choice,
 
     /// Folder with iPXE's binaries.
     #[arg(long, value_name = "DIR", default_value = "/usr/lib/ipxe", env = "TALOS_PXE_FIRMWARE")]

@@ -206,10 +206,11 @@ proptest! {
     #[test]
     fn no_second_machine_is_ever_told(
         choice in prop::sample::select(vec![Choice::Role, Choice::Auto]),
+        patience in prop::sample::select(vec![Duration::ZERO, PATIENCE]),
         course in prop::collection::vec((any_next(), 0..90_u64), 0..60),
     ) {
         let mut world = World::default();
-        let mut bootstrap = Bootstrap::new(choice, PATIENCE, None);
+        let mut bootstrap = Bootstrap::new(choice, patience, None);
         let (mut now, mut doing) = (at(0), Action::Wait(at(0)));
         for (next, seconds) in course {
             now = now + Duration::from_secs(seconds);
@@ -241,7 +242,7 @@ proptest! {
             doing = match event {
                 Some(event) => bootstrap.handle(now, event),
                 None => {
-                    bootstrap = Bootstrap::new(choice, PATIENCE, world.stored);
+                    bootstrap = Bootstrap::new(choice, patience, world.stored);
                     Action::Wait(now)
                 }
             };

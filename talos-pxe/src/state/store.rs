@@ -150,6 +150,11 @@ impl Store {
         })
     }
 
+    /// The database, for the tables of others.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// Reads the leases, after moving them to the clock of this boot when they are of another.
     fn read(&self, boot: BootId, now: BootTime) -> Result<Vec<Held>, StoreError> {
         let mut version = VERSION;
