@@ -260,7 +260,7 @@ impl Bootstrap {
 }
 
 fn mark(candidate: &Candidate, done: bool) -> Mark {
-    Mark { done, mac: candidate.mac, address: candidate.address, at: Duration::ZERO }
+    Mark { done, mac: candidate.mac, address: candidate.address, at: 0 }
 }
 
 #[cfg(test)]

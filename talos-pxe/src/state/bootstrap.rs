@@ -1,9 +1,9 @@
 //! The bootstrap mark: what is remembered of bootstrapping the cluster, which must happen once.
 
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, TableDefinition, TableError};
+use serde::{Deserialize, Serialize};
 
 use crate::wire::MacAddr;
 
@@ -12,7 +12,7 @@ use crate::wire::MacAddr;
 const BOOTSTRAP: TableDefinition<(), (bool, [u8; 6], u32, u64)> = TableDefinition::new("bootstrap");
 
 /// What is known of the one call that bootstraps the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// Whether the cluster is bootstrapped. If not, the machine is about to be asked, or was, and
     /// may have done it.
@@ -21,8 +21,8 @@ pub struct Mark {
     pub mac: MacAddr,
     /// Where it was asked.
     pub address: Ipv4Addr,
-    /// When that was stored, on the wall clock, since 1970: for people, not for decisions.
-    pub at: Duration,
+    /// When that was stored, in seconds since 1970: for people, not for decisions.
+    pub at: u64,
 }
 
 /// Reads the mark; there is none as long as no machine may have been asked.
@@ -38,7 +38,7 @@ pub fn load(database: &Database) -> Result<Option<Mark>, redb::Error> {
     };
     Ok(table.get(())?.map(|row| {
         let (done, mac, address, at) = row.value();
-        Mark { done, mac: MacAddr(mac), address: address.into(), at: Duration::from_secs(at) }
+        Mark { done, mac: MacAddr(mac), address: address.into(), at }
     }))
 }
 
@@ -52,7 +52,7 @@ pub fn store(database: &Database, mark: Option<Mark>) -> Result<(), redb::Error>
         let mut table = transaction.open_table(BOOTSTRAP)?;
         match mark {
             Some(mark) => {
-                let row = (mark.done, mark.mac.0, mark.address.into(), mark.at.as_secs());
+                let row = (mark.done, mark.mac.0, mark.address.into(), mark.at);
                 table.insert((), row)?
             }
             None => table.remove(())?,
@@ -74,7 +74,7 @@ mod tests {
             done: false,
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             address: Ipv4Addr::new(10, 0, 0, 1),
-            at: Duration::from_secs(1_800_000_000),
+            at: 1_800_000_000,
         };
         for mark in [None, Some(asked), Some(Mark { done: true, ..asked }), None] {
             store(&Database::create(&path).unwrap(), mark).unwrap();

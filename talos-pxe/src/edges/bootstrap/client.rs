@@ -136,12 +136,16 @@ async fn in_time<T>(
 
 /// The code, and what the machine says of it, on one short line.
 fn words(status: &Status) -> String {
-    let message = shortened(status.message());
-    // What tonic itself says of a broken connection is in its source only.
-    let cause = std::error::Error::source(status).map(causes);
-    match cause {
-        Some(cause) => format!("{:?}: {message}: {cause}", status.code()),
-        None => format!("{:?}: {message}", status.code()),
+    // Only a status that was made on this side has a source.
+    match std::error::Error::source(status) {
+        // A certificate is judged after the connection is made, and then there is no more to see
+        // than its end.
+        Some(source) => format!(
+            "it ended the connection ({}): if it keeps doing so, the talosconfig is not of its \
+             cluster, or has expired",
+            causes(source)
+        ),
+        None => format!("{:?}: {}", status.code(), shortened(status.message())),
     }
 }
 

@@ -51,12 +51,17 @@ pub struct Settings {
     pub patience: Duration,
 }
 
-/// Runs until `shutdown`, also when there is nothing left to do. `candidates` are the machines
-/// known at any time, each once, with their present addresses.
+impl Settings {
+    /// The settings for `--bootstrap` and `--root`.
+    pub fn new(choice: Choice, root: &Path) -> Self {
+        Self { choice, assets: root.join("assets"), port: PORT, patience: PATIENCE }
+    }
+}
+
+/// As [`run`], but until `shutdown`, also when there is nothing left to do.
 ///
 /// # Errors
-/// When the bootstrap mark cannot be read or stored. Whatever the talosconfig and the machines
-/// say is logged, and tried again.
+/// As [`run`].
 pub async fn serve(
     settings: Settings,
     store: Arc<Store>,
@@ -75,15 +80,21 @@ pub async fn serve(
     Ok(())
 }
 
-async fn run(
+/// Runs until the cluster is bootstrapped. `candidates` are the machines known at any time, each
+/// once, with their present addresses.
+///
+/// # Errors
+/// When the bootstrap mark cannot be read or stored. Whatever the talosconfig and the machines
+/// say is logged, and tried again.
+pub async fn run(
     settings: Settings,
     store: Arc<Store>,
     candidates: watch::Receiver<Vec<Candidate>>,
 ) -> anyhow::Result<()> {
     let mark = load(&store).await?;
     if let Some(mark) = mark.filter(|mark| !mark.done) {
-        let seconds = mark.at.as_secs();
-        info!(mac = %mark.mac, address = %mark.address, seconds, "bootstrap: not known to be done");
+        let Mark { mac, address, at, .. } = mark;
+        info!(%mac, %address, at, "bootstrap: a machine was told, but not known to have accepted");
     }
     let mut bootstrap = Bootstrap::new(settings.choice, settings.patience, mark);
     let mut operator = Operator { settings, news: News::default() };
@@ -236,7 +247,8 @@ async fn load(store: &Arc<Store>) -> anyhow::Result<Option<Mark>> {
 
 async fn keep(store: &Arc<Store>, mark: Option<Mark>) -> anyhow::Result<()> {
     let store = Arc::clone(store);
-    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let at = now.as_secs();
     let mark = mark.map(|mark| Mark { at, ..mark });
     spawn_blocking(move || marks::store(store.database(), mark))
         .await?
