@@ -165,7 +165,8 @@ impl Bootstrap {
 
     fn due(&mut self, now: BootTime, candidates: Vec<Candidate>) -> Action {
         let asked = self.in_order(candidates);
-        if self.choice == Choice::Off || asked.is_empty() {
+        // A marked machine that is not known any more counts as one that does not answer.
+        if self.choice == Choice::Off || (asked.is_empty() && self.mark.is_none()) {
             self.pauses = 0;
             return self.rest(now);
         }

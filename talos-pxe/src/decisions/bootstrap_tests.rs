@@ -129,6 +129,7 @@ fn a_machine_that_may_have_accepted_is_asked_and_given_time() {
         let action = ask(&mut bootstrap, now, &known, answers);
         assert!(is_rest(&action), "at {now}: {action:?}");
     }
+    assert_eq!(bootstrap.handle(at(219), Event::Due(vec![])), Action::Ask(vec![]));
     let asked = bootstrap.handle(at(220), Event::Due(known.to_vec()));
     assert_eq!(asked, Action::Ask(vec![known[1].clone(), known[0].clone()]), "the marked first");
     let answers = vec![(mac(2), Etcd::Waits)];

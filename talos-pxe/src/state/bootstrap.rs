@@ -2,90 +2,84 @@
 
 use std::net::Ipv4Addr;
 
-use redb::{Database, ReadableDatabase, TableDefinition, TableError};
+use redb::{ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 
+use super::store::{Store, StoreError};
 use crate::wire::MacAddr;
 
 /// One row at most, for the one cluster: whether it is done; the machine's MAC and address; the
 /// wall-clock time in seconds since 1970.
 const BOOTSTRAP: TableDefinition<(), (bool, [u8; 6], u32, u64)> = TableDefinition::new("bootstrap");
 
-/// What is known of the one call that bootstraps the cluster.
+/// What is known of the one order that bootstraps the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
-    /// Whether the cluster is bootstrapped. If not, the machine is about to be asked, or was, and
-    /// may have done it.
+    /// Whether the cluster is bootstrapped. If not, the machine is about to be told, or was, and
+    /// may have begun.
     pub done: bool,
     /// The machine.
     pub mac: MacAddr,
-    /// Where it was asked.
+    /// The address that it had.
     pub address: Ipv4Addr,
     /// When that was stored, in seconds since 1970: for people, not for decisions.
     pub at: u64,
 }
 
-/// Reads the mark; there is none as long as no machine may have been asked.
+/// Reads the mark; there is none as long as no machine may have been told.
 ///
 /// # Errors
 /// When the disk fails or the database is damaged.
-pub fn load(database: &Database) -> Result<Option<Mark>, redb::Error> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(BOOTSTRAP) {
-        Ok(table) => table,
-        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(table.get(())?.map(|row| {
-        let (done, mac, address, at) = row.value();
-        Mark { done, mac: MacAddr(mac), address: address.into(), at }
-    }))
+pub fn load(store: &Store) -> Result<Option<Mark>, StoreError> {
+    store.transact(|transaction| {
+        let table = transaction.open_table(BOOTSTRAP)?;
+        Ok(table.get(())?.map(|row| {
+            let (done, mac, address, at) = row.value();
+            Mark { done, mac: MacAddr(mac), address: address.into(), at }
+        }))
+    })
 }
 
 /// Replaces the mark, or removes it; the change survives a power cut once this returns.
 ///
 /// # Errors
 /// When the disk is full or fails.
-pub fn store(database: &Database, mark: Option<Mark>) -> Result<(), redb::Error> {
-    let transaction = database.begin_write()?;
-    {
+pub fn replace(store: &Store, mark: Option<Mark>) -> Result<(), StoreError> {
+    store.transact(|transaction| {
         let mut table = transaction.open_table(BOOTSTRAP)?;
         match mark {
-            Some(mark) => {
-                let row = (mark.done, mark.mac.0, mark.address.into(), mark.at);
-                table.insert((), row)?
+            Some(Mark { done, mac, address, at }) => {
+                table.insert((), (done, mac.0, address.into(), at))?
             }
             None => table.remove(())?,
         };
-    }
-    transaction.commit()?;
-    Ok(())
+        Ok(())
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::store::BootId;
     use super::*;
+    use crate::time::BootTime;
 
     #[test]
     fn the_mark_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("state");
-        let asked = Mark {
+        let open = || {
+            let boot = BootId::current().unwrap();
+            Store::open(folder.path(), boot, BootTime::BOOT).unwrap().0
+        };
+        assert_eq!(load(&open()).unwrap(), None);
+        let told = Mark {
             done: false,
             mac: MacAddr([2, 0, 0, 0, 0, 1]),
             address: Ipv4Addr::new(10, 0, 0, 1),
             at: 1_800_000_000,
         };
-        for mark in [None, Some(asked), Some(Mark { done: true, ..asked }), None] {
-            store(&Database::create(&path).unwrap(), mark).unwrap();
-            assert_eq!(load(&Database::create(&path).unwrap()).unwrap(), mark);
+        for mark in [None, Some(told), Some(Mark { done: true, ..told }), None] {
+            replace(&open(), mark).unwrap();
+            assert_eq!(load(&open()).unwrap(), mark);
         }
-    }
-
-    #[test]
-    fn a_new_database_has_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let database = Database::create(folder.path().join("state")).unwrap();
-        assert_eq!(load(&database).unwrap(), None);
     }
 }

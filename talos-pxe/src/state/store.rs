@@ -14,7 +14,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redb::backends::FileBackend;
-use redb::{Database, DatabaseError, ReadableTable, StorageError, TableDefinition};
+use redb::{
+    Database, DatabaseError, ReadableTable, StorageError, TableDefinition, WriteTransaction,
+};
 
 use crate::time::BootTime;
 use crate::wire::MacAddr;
@@ -139,7 +141,7 @@ impl Store {
         now: BootTime,
         changes: impl IntoIterator<Item = Change>,
     ) -> Result<(), StoreError> {
-        self.transact(|leases, _| {
+        self.tables(|leases, _| {
             for change in changes {
                 match change {
                     Change::Hold(held) => leases.insert(held.mac.0, row(&held, now))?,
@@ -150,16 +152,11 @@ impl Store {
         })
     }
 
-    /// The database, for the tables of others.
-    pub fn database(&self) -> &Database {
-        &self.database
-    }
-
     /// Reads the leases, after moving them to the clock of this boot when they are of another.
     fn read(&self, boot: BootId, now: BootTime) -> Result<Vec<Held>, StoreError> {
         let mut version = VERSION;
         let mut all = Vec::new();
-        self.transact(|leases, meta| {
+        self.tables(|leases, meta| {
             version = meta.get("version")?.map_or(VERSION, |found| found.value());
             if version != VERSION {
                 return Ok(());
@@ -190,15 +187,29 @@ impl Store {
         }
     }
 
-    fn transact(
+    fn tables(
         &self,
         work: impl FnOnce(&mut Leases<'_>, &mut Meta<'_>) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        let run = || -> Result<(), redb::Error> {
+        self.transact(|transaction| {
+            work(&mut transaction.open_table(LEASES)?, &mut transaction.open_table(META)?)
+        })
+    }
+
+    /// Does all of `work` or nothing; it survives a power cut once this returns. Blocks for the
+    /// disk, and while another transaction is under way.
+    ///
+    /// # Errors
+    /// When the disk is full or fails, and those of `work`.
+    pub fn transact<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let run = || {
             let transaction = self.database.begin_write()?;
-            work(&mut transaction.open_table(LEASES)?, &mut transaction.open_table(META)?)?;
+            let done = work(&transaction)?;
             transaction.commit()?;
-            Ok(())
+            Ok(done)
         };
         run().map_err(|error| self.failure(error))
     }

@@ -223,6 +223,9 @@ fn no_other_machine_is_told_when_the_first_falls_silent() -> Result<()> {
     kill(daemon);
     drop(first);
 
+    let mut daemon = site.start(&[])?;
+    daemon.wait_for("If it is gone for good", SOON)?;
+    kill(daemon);
     let second = Talos::start(&site.cluster, second, &[])?;
     let mut daemon = site.start(&[FIRST, SECOND])?;
     let line = daemon.wait_for("If it is gone for good", SOON)?.text;

@@ -240,7 +240,7 @@ fn read(assets: &Path) -> anyhow::Result<Option<File>> {
 
 async fn load(store: &Arc<Store>) -> anyhow::Result<Option<Mark>> {
     let store = Arc::clone(store);
-    spawn_blocking(move || marks::load(store.database()))
+    spawn_blocking(move || marks::load(&store))
         .await?
         .context("cannot read whether the cluster is bootstrapped")
 }
@@ -250,7 +250,7 @@ async fn keep(store: &Arc<Store>, mark: Option<Mark>) -> anyhow::Result<()> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let at = now.as_secs();
     let mark = mark.map(|mark| Mark { at, ..mark });
-    spawn_blocking(move || marks::store(store.database(), mark))
+    spawn_blocking(move || marks::replace(&store, mark))
         .await?
         .context("cannot store whether the cluster is bootstrapped")
 }
