@@ -41,8 +41,9 @@ pub struct Candidate {
     pub address: Ipv4Addr,
     /// Its role; machines of other roles than the control plane's are left alone.
     pub role: Role,
-    /// When it first booted.
-    pub first_seen: BootTime,
+    /// When it first booted, in seconds since 1970. It only orders machines, and the clock may
+    /// have been wrong: so it chooses among those that may be told, and decides nothing else.
+    pub first_seen: u64,
 }
 
 /// What a machine says of its etcd.

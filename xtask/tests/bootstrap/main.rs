@@ -21,7 +21,6 @@ use talos_pxe::state::store::{BootId, Store};
 use talos_pxe::time::BootTime;
 use talos_pxe::wire::{MacAddr, Role};
 use tempfile::TempDir;
-use tokio::sync::watch;
 use xtask::lab::process::Process;
 
 /// How long a step may take on a busy computer.
@@ -46,7 +45,7 @@ impl Daemon {
             mac: MacAddr([2, 0, 0, 0, 0, n]),
             address: *address,
             role: role.clone(),
-            first_seen: BootTime::BOOT + Duration::from_secs(n.into()),
+            first_seen: n.into(),
         };
         machines.map(candidate).collect()
     }
@@ -66,9 +65,8 @@ fn bootstrap_in_a_process_of_its_own() -> Result<()> {
         port: daemon.port,
         patience: Duration::ZERO,
     };
-    let (_machines, candidates) = watch::channel(daemon.candidates());
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(bootstrap::run(settings, Arc::new(store), candidates))
+    runtime.block_on(bootstrap::run(settings, Arc::new(store), || daemon.candidates()))
 }
 
 /// A cluster of two machines that are to be, and a folder for the daemon.

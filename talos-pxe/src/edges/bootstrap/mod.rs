@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use futures_util::future::join_all;
-use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +64,7 @@ impl Settings {
 pub async fn serve(
     settings: Settings,
     store: Arc<Store>,
-    candidates: watch::Receiver<Vec<Candidate>>,
+    candidates: impl Fn() -> Vec<Candidate>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     if settings.choice == Choice::Off {
@@ -80,8 +79,8 @@ pub async fn serve(
     Ok(())
 }
 
-/// Runs until the cluster is bootstrapped. `candidates` are the machines known at any time, each
-/// once, with their present addresses.
+/// Runs until the cluster is bootstrapped. `candidates` returns the machines that are known, each
+/// once, with their present addresses; it is called every few seconds.
 ///
 /// # Errors
 /// When the bootstrap mark cannot be read or stored. Whatever the talosconfig and the machines
@@ -89,7 +88,7 @@ pub async fn serve(
 pub async fn run(
     settings: Settings,
     store: Arc<Store>,
-    candidates: watch::Receiver<Vec<Candidate>>,
+    candidates: impl Fn() -> Vec<Candidate>,
 ) -> anyhow::Result<()> {
     let mark = load(&store).await?;
     if let Some(mark) = mark.filter(|mark| !mark.done) {
@@ -103,7 +102,7 @@ pub async fn run(
         let event = match action {
             Action::Wait(until) => {
                 sleep(until.since(BootTime::now())).await;
-                Event::Due(candidates.borrow().clone())
+                Event::Due(candidates())
             }
             Action::Ask(machines) => Event::Asked(operator.ask(&machines, bootstrap.mark()).await),
             Action::Store(mark) => {
