@@ -66,7 +66,9 @@ fn bootstrap_in_a_process_of_its_own() -> Result<()> {
         patience: Duration::ZERO,
     };
     let runtime = tokio::runtime::Runtime::new()?;
-    runtime.block_on(bootstrap::run(settings, Arc::new(store), || daemon.candidates()))
+    // On any thread, as the appliance does.
+    let bootstrap = bootstrap::run(settings, Arc::new(store), move || daemon.candidates());
+    runtime.block_on(runtime.spawn(bootstrap))?
 }
 
 /// A cluster of two machines that are to be, and a folder for the daemon.
