@@ -1,4 +1,5 @@
-//! Compiles the XDP program and embeds it into the daemon.
+//! Compiles the XDP program and embeds it into the daemon, and compiles the messages of Talos's
+//! API.
 //!
 //! Without a BPF toolchain the daemon is built without its fast path, and a warning says so.
 //! `TALOS_PXE_BPF=require` makes that an error, `TALOS_PXE_BPF=skip` leaves the program out
@@ -6,6 +7,7 @@
 
 #![expect(clippy::print_stdout, reason = "cargo reads a build script's standard output")]
 
+mod proto;
 #[allow(dead_code, reason = "xtask uses the rest")]
 mod toolchain;
 
@@ -18,13 +20,18 @@ use anyhow::{Context as _, Result, bail, ensure};
 use toolchain::Toolchain;
 
 fn main() -> ExitCode {
-    match embed() {
+    match messages().and_then(|()| embed()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn messages() -> Result<()> {
+    println!("cargo:rerun-if-changed=proto");
+    proto::compile(&folder("CARGO_MANIFEST_DIR")?.join("proto"))
 }
 
 fn embed() -> Result<()> {

@@ -12,6 +12,7 @@ use ipnet::Ipv4Net;
 
 pub use admin::{Action, DEFAULT_ADMIN, Machines, Status, Target};
 
+use crate::decisions::bootstrap;
 use crate::decisions::dhcp::pool::AddressRange;
 use crate::decisions::dns;
 use crate::decisions::interface::{ModeChoice, Settings};
@@ -179,6 +180,9 @@ pub struct Serve {
     /// Folder with iPXE's binaries (default: `firmware` in the root, or else /usr/lib/ipxe).
     #[arg(long, value_name = "DIR", env = "TALOS_PXE_FIRMWARE")]
     pub firmware: Option<PathBuf>,
+    /// Which machine is told to bootstrap the cluster, once there is `assets/talosconfig`.
+    #[arg(long, value_enum, default_value = "role", env = "TALOS_PXE_BOOTSTRAP")]
+    pub bootstrap: bootstrap::Choice,
 
     /// The iPXE binary for UEFI machines, a file of the firmware folder.
     #[arg(long, value_name = "FILE", default_value = "snponly.efi", env = "TALOS_PXE_UEFI_FILE")]

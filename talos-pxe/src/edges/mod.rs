@@ -1,6 +1,7 @@
 //! Sockets, HTTP routes, the XDP loader, netlink. They parse, call a decision and send; nothing
 //! is decided here.
 pub mod admin;
+pub mod bootstrap;
 pub mod dhcp;
 pub mod dhcp_client;
 pub mod dns;

@@ -1,5 +1,6 @@
 //! Leases, machines and their roles.
 
+pub mod bootstrap;
 pub mod inspect;
 pub mod leases;
 pub mod machines;

@@ -9,6 +9,7 @@ pub mod frame;
 pub mod icmp6;
 mod mac;
 mod name;
+pub mod talosconfig;
 pub mod tftp;
 
 pub use asset_path::AssetPath;
