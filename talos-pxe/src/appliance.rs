@@ -2,12 +2,14 @@
 
 pub mod assets;
 pub mod check;
+mod cluster;
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use cluster::Names;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
@@ -23,13 +25,13 @@ use crate::decisions::boot::script;
 use crate::decisions::dhcp::pool::pool;
 use crate::decisions::dhcp::server::{self, Server};
 use crate::decisions::dhcp::templates;
-use crate::decisions::dns::{Zone, forwarders};
+use crate::decisions::dns::forwarders;
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::admin::{self, Admin, Serving};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::xdp::{self, Attachment, FastPath};
-use crate::edges::{dhcp, dns, folder, http, port_error, ra, tftp};
+use crate::edges::{bootstrap, dhcp, dns, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
 use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
@@ -89,14 +91,14 @@ async fn serve_on(
     let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
-    let state = State { store, held, machines: Arc::clone(&machines) };
+    let state = State { store: Arc::clone(&store), held, machines: Arc::clone(&machines) };
     let (dhcp, handle) = dhcp_service(network, serve, loaders, fast_path, state)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
     let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
     let (dns_udp, dns_tcp) = dns_sockets(own_dns).await?;
-    let zone = Zone::new(network.uplink.address, &serve.controlplane, []);
-    let (_zone, current_zone) = watch::channel(Arc::new(zone));
+    let names = Names { own: network.uplink.address, control_plane: serve.controlplane.clone() };
+    let (zone, current_zone) = watch::channel(Arc::new(names.zone(&machines)));
 
     let admin_listener = admin_listener(serve.admin).await?;
     let serving = Serving {
@@ -119,6 +121,14 @@ async fn serve_on(
         current_zone,
         vec![network.uplink.address],
         forwarders(&serve.dns, &network.uplink.dns, own_dns),
+        shutdown.clone(),
+    ));
+    services.spawn(cluster::follow(names, Arc::clone(&machines), zone, shutdown.clone()));
+    let known = Arc::clone(&machines);
+    services.spawn(bootstrap::serve(
+        bootstrap::Settings::new(serve.bootstrap, &serve.root),
+        store,
+        move || cluster::candidates(&known),
         shutdown.clone(),
     ));
     if advertises_router(serve.ra, network.uplink.mode) {

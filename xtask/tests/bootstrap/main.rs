@@ -1,6 +1,7 @@
 //! Bootstrapping against machines that speak Talos's API: whatever happens, one of them accepts
 //! to begin etcd, once.
 
+mod daemon;
 #[path = "../support/talos.rs"]
 mod talos;
 
