@@ -2,6 +2,7 @@
 //! `(now, where it came from, request, state)`; no tokio, no sockets, no clock.
 
 pub mod boot;
+pub mod config;
 pub mod dhcp;
 pub mod interface;
 pub mod ra;
