@@ -21,6 +21,7 @@ use crate::decisions::dhcp::templates;
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
+use crate::edges::neighbours::Neighbours;
 use crate::edges::xdp::{self, Attachment, FastPath};
 use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
@@ -61,7 +62,8 @@ async fn serve_on(
 ) -> anyhow::Result<()> {
     let address = network.uplink.address.addr();
     let origin = Origin { address, port: serve.ports.http_port };
-    let site = Arc::new(Site::new(&serve.root, &serve.firmware, origin, catalog));
+    let site = Site::new(&serve.root, &serve.firmware, origin, catalog);
+    let site = Arc::new(site.with_neighbours(Neighbours::connect(network.interface.index)?));
     let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 

@@ -1,9 +1,11 @@
 //! Sockets, HTTP routes, the XDP loader, netlink. They parse, call a decision and send; nothing
 //! is decided here.
+pub mod configs;
 pub mod dhcp;
 pub mod dhcp_client;
 pub mod interface;
 pub mod journal;
+pub mod neighbours;
 pub mod netlink;
 pub mod packet;
 pub mod ra;

@@ -64,6 +64,13 @@ impl Labels {
         labels.insert(TYPE.to_owned(), role.to_owned());
         Self(labels)
     }
+
+    /// The same labels of another machine.
+    pub fn with_mac(&self, mac: MacAddr) -> Self {
+        let mut labels = self.0.clone();
+        labels.insert(MAC.to_owned(), mac.to_string());
+        Self(labels)
+    }
 }
 
 /// Brings a label's value into the spelling in which values are compared.

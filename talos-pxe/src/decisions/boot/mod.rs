@@ -1,6 +1,7 @@
 //! Which loader, script and kernel a machine gets.
 
 pub mod answer;
+pub mod asker;
 pub mod asset;
 pub mod catalog;
 pub mod labels;

@@ -107,6 +107,15 @@ pub fn kernel(origin: &Origin, profile: &Profile, config: Option<&str>) -> Strin
     script
 }
 
+/// The script for a machine whose config cannot be made: it says so and fails, and the script that
+/// started it asks again.
+pub fn broken_config() -> String {
+    "#!ipxe\n\
+     echo The config of this machine cannot be made: see the log of talos-pxe\n\
+     exit 1\n"
+        .to_owned()
+}
+
 /// An initramfs image: the name that the kernel knows it by, and where it is.
 struct Image {
     name: String,

@@ -19,9 +19,12 @@ use axum::routing::get;
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
 
+use super::configs::{Configs, Wishes};
 use super::folder;
+use super::neighbours::Neighbours;
+use crate::decisions::boot::asker::{Asker, Place};
 use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::origin::Origin;
 use crate::state::machines::Machines;
@@ -43,6 +46,10 @@ pub struct Site {
     configs: Vec<AssetPath>,
     machines: Mutex<Machines>,
     tokens: Mutex<Tokens>,
+    /// Where machine configs are made.
+    made: Configs,
+    /// Tells who asks; without it everybody counts as a client behind a router.
+    neighbours: Option<Neighbours>,
 }
 
 impl Site {
@@ -57,7 +64,26 @@ impl Site {
             catalog,
             machines: Mutex::default(),
             tokens: Mutex::default(),
+            made: Configs::new(root, |_| Wishes::default()),
+            neighbours: None,
         }
+    }
+
+    /// The site for the clients on one interface, who are known by their MAC addresses.
+    #[must_use]
+    pub fn with_neighbours(self, neighbours: Neighbours) -> Self {
+        Self { neighbours: Some(neighbours), ..self }
+    }
+
+    /// Who asks from this address.
+    async fn asker(&self, address: IpAddr) -> Result<Asker, Refusal> {
+        let Some(neighbours) = &self.neighbours else {
+            return Ok(Asker { address, place: Place::Routed });
+        };
+        neighbours.asker(address).await.map_err(|error| {
+            error!("{error:#}");
+            Refusal::Internal
+        })
     }
 
     fn machines(&self) -> MutexGuard<'_, Machines> {

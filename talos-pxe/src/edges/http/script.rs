@@ -6,16 +6,15 @@ use std::sync::Arc;
 use axum::extract::{ConnectInfo, RawQuery, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
-use super::{Refusal, Site, folder, name};
+use super::config::{self, Link};
+use super::{Refusal, Site, name};
 use crate::decisions::boot::answer::{Answer, answer};
-use crate::decisions::boot::catalog::Profile;
+use crate::decisions::boot::asker::Asker;
 use crate::decisions::boot::labels::Labels;
 use crate::decisions::boot::script;
-use crate::state::tokens::{Grant, Token};
 use crate::time::BootTime;
-use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
 /// The entry script.
@@ -35,7 +34,8 @@ pub(super) async fn ipxe(
 ) -> Result<Response, Refusal> {
     let labels =
         Labels::from_query(query.as_deref().unwrap_or_default()).map_err(Refusal::BadQuery)?;
-    let machine = labels.mac();
+    let asker = site.asker(client.ip()).await?;
+    let (machine, labels) = identify(&asker, labels);
     let remembered = machine.and_then(|mac| {
         let mut machines = site.machines();
         machines.seen(BootTime::now(), mac, client.ip());
@@ -52,7 +52,11 @@ pub(super) async fn ipxe(
         site.machines().choose(mac, role);
     }
     let config = match profile.config(&site.origin) {
-        Some(config) => config_url(&site, machine, profile, config).await?,
+        Some(file) => match config::link(&site, &asker, machine, file).await? {
+            Link::Url(url) => Some(url),
+            Link::None => None,
+            Link::Broken => return Ok(respond(script::broken_config())),
+        },
         None => None,
     };
     info!(
@@ -66,33 +70,21 @@ pub(super) async fn ipxe(
     Ok(respond(script::kernel(&site.origin, profile, config.as_deref())))
 }
 
-/// The URL at which this machine, and nobody else, can fetch its config; none if there is no such
-/// file.
-async fn config_url(
-    site: &Arc<Site>,
-    machine: Option<MacAddr>,
-    profile: &Profile,
-    config: AssetPath,
-) -> Result<Option<String>, Refusal> {
-    let assets = site.assets.clone();
-    let path = config.clone();
-    let opened = tokio::task::spawn_blocking(move || folder::OpenFile::beneath(&assets, &path));
-    if let Err(error) = opened.await.map_err(|_| Refusal::Internal)? {
-        warn!(
-            machine = name(machine), profile = profile.id, file = %config, %error,
-            "no machine config: the machine will wait in maintenance mode; put the file into \
-             the assets folder and boot again"
-        );
-        return Ok(None);
+/// The machine that asks, and its labels. Somebody else's MAC address gets nobody that machine's
+/// script: the asker's own takes its place.
+fn identify(asker: &Asker, labels: Labels) -> (Option<MacAddr>, Labels) {
+    let claimed = labels.mac();
+    let machine = asker.machine(claimed);
+    match (machine, claimed) {
+        (Some(machine), Some(claimed)) if machine != claimed => {
+            warn!(
+                client = %asker.address, %machine, %claimed,
+                "a machine says that it is another one; it gets its own script"
+            );
+            (Some(machine), labels.with_mac(machine))
+        }
+        _ => (machine, labels),
     }
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
-        error!(%error, "no random numbers");
-        Refusal::Internal
-    })?;
-    let fresh = Token::from_random(random);
-    let token = site.tokens().issue(BootTime::now(), Grant { machine, config }, fresh);
-    Ok(Some(site.origin.url(&format!("/config/{}", token.to_url_part()))))
 }
 
 /// Scripts may hold a token, so nothing on the way may keep them.

@@ -124,6 +124,30 @@ async fn a_machine_without_a_config_boots_into_maintenance_mode() {
 }
 
 #[tokio::test]
+async fn a_config_is_patched_or_not_served_at_all() {
+    let lab = Lab::new();
+    fs::create_dir(lab.root.path().join("patches")).unwrap();
+    let patch = "patches/52-54-00-00-00-01.yaml";
+    lab.write(patch, "machine: {install: {disk: /dev/vda}}");
+    let path = lab.config_path("mac=525400000001&type=worker").await.unwrap();
+    assert!(lab.get(&path).await.body.contains("disk: /dev/vda\n"));
+    let other = lab.config_path("mac=525400000002&type=worker").await.unwrap();
+    assert_eq!(lab.get(&other).await.body, CONFIG);
+
+    lab.write(patch, "machine: [x]");
+    let refused = lab.get(&path).await;
+    assert_eq!((refused.status, refused.body.lines().count()), (500, 1));
+    assert!(!refused.body.contains("machine"), "{}", refused.body);
+    let script = lab.get("/ipxe?mac=525400000001").await;
+    assert_eq!(script.status, 200, "iPXE shows the text of a script only");
+    assert!(script.body.contains("echo The config of this machine cannot be made"));
+    assert!(script.body.ends_with("exit 1\n") && !script.body.contains("kernel"));
+
+    lab.write(patch, "machine: {install: {disk: /dev/vdb}}");
+    assert!(lab.get(&path).await.body.contains("disk: /dev/vdb\n"), "the same link works again");
+}
+
+#[tokio::test]
 async fn secrets_are_not_assets() {
     let lab = Lab::new();
     let assets = lab.root.path().join("assets");
