@@ -51,13 +51,16 @@ pub enum MakeError {
 }
 
 impl Configs {
-    /// The configs of a root. `wishes` says what an inventory wants of a machine's config.
-    pub fn new(root: &Path, wishes: impl Fn(MacAddr) -> Wishes + Send + Sync + 'static) -> Self {
-        Self {
-            assets: root.join("assets"),
-            patches: root.join("patches"),
-            wishes: Box::new(wishes),
-        }
+    /// The configs of a root, without an inventory.
+    pub fn new(root: &Path) -> Self {
+        let wishes = Box::new(|_| Wishes::default());
+        Self { assets: root.join("assets"), patches: root.join("patches"), wishes }
+    }
+
+    /// The same with what an inventory wants of each machine's config.
+    #[must_use]
+    pub fn with_wishes(self, wishes: impl Fn(MacAddr) -> Wishes + Send + Sync + 'static) -> Self {
+        Self { wishes: Box::new(wishes), ..self }
     }
 
     /// Makes a machine's config of this base. Without patches it is the base, byte for byte. The

@@ -48,6 +48,11 @@ impl Labels {
         self.0.get(name).map(String::as_str)
     }
 
+    /// All labels with their values, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The machine that asks, if it says so.
     pub fn mac(&self) -> Option<MacAddr> {
         self.get(MAC)?.parse().ok()

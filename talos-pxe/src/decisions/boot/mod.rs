@@ -8,3 +8,5 @@ pub mod labels;
 pub mod loader;
 pub mod origin;
 pub mod script;
+pub mod template;
+pub mod variables;

@@ -4,6 +4,7 @@ mod assets;
 mod config;
 mod file;
 mod firmware;
+mod matchbox;
 mod script;
 
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +38,8 @@ use crate::wire::MacAddr;
 pub struct Site {
     /// Kernels, initramfs images and machine configs.
     assets: PathBuf,
+    /// The templates of profiles.
+    generic: PathBuf,
     /// iPXE's binaries.
     firmware: PathBuf,
     /// How machines reach us.
@@ -58,13 +61,14 @@ impl Site {
     pub fn new(root: &Path, firmware: &Path, origin: Origin, catalog: Catalog) -> Self {
         Self {
             assets: root.join("assets"),
+            generic: root.join("generic"),
             firmware: firmware.to_owned(),
             origin,
             configs: catalog.configs(&origin),
             catalog,
             machines: Mutex::default(),
             tokens: Mutex::default(),
-            made: Configs::new(root, |_| Wishes::default()),
+            made: Configs::new(root),
             neighbours: None,
         }
     }
@@ -73,6 +77,12 @@ impl Site {
     #[must_use]
     pub fn with_neighbours(self, neighbours: Neighbours) -> Self {
         Self { neighbours: Some(neighbours), ..self }
+    }
+
+    /// The site with what an inventory wants of each machine's config.
+    #[must_use]
+    pub fn with_wishes(self, wishes: impl Fn(MacAddr) -> Wishes + Send + Sync + 'static) -> Self {
+        Self { made: self.made.with_wishes(wishes), ..self }
     }
 
     /// Who asks from this address.
@@ -113,6 +123,11 @@ pub fn router(site: Arc<Site>) -> Router {
         .route("/assets/{*path}", get(assets::get))
         .route("/firmware/{*path}", get(firmware::get))
         .route("/config/{token}", get(config::get))
+        .route("/metadata", get(matchbox::metadata))
+        .route("/generic", get(matchbox::generic))
+        .route("/ignition", get(async || Refusal::Unsupported))
+        .route("/cloud", get(async || Refusal::Unsupported))
+        .route("/grub", get(async || Refusal::Unsupported))
         .fallback(async || Refusal::NotFound)
         .method_not_allowed_fallback(async || Refusal::ReadOnly)
         .with_state(site)
@@ -156,6 +171,8 @@ enum Refusal {
     BadQuery(crate::decisions::boot::labels::QueryTooLong),
     /// There is no such thing, or not for this client: both look the same.
     NotFound,
+    /// matchbox serves this; we do not.
+    Unsupported,
     ReadOnly,
     Internal,
 }
@@ -165,6 +182,11 @@ impl IntoResponse for Refusal {
         let (status, line) = match self {
             Self::BadQuery(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+            Self::Unsupported => {
+                let line =
+                    "not supported: Talos reads its own config from the link in its script\n";
+                (StatusCode::NOT_FOUND, line.to_owned())
+            }
             Self::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned()),
             Self::Internal => {
                 let line = "server error, see the server's log\n";

@@ -20,21 +20,26 @@ const ORIGIN: Origin = Origin { address: Ipv4Addr::new(192, 168, 123, 1), port: 
 const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: worker\n";
 
 /// A root with a kernel and a worker's config, and its routes.
-struct Lab {
-    root: TempDir,
+pub(super) struct Lab {
+    pub(super) root: TempDir,
     router: Router,
 }
 
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: HeaderMap,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Lab {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these files as well.
+    pub(super) fn with(files: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["assets/sub", "firmware"] {
+        for folder in ["assets/sub", "firmware", "generic", "groups", "profiles"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         let lab = Self { router: Router::new(), root };
@@ -43,13 +48,16 @@ impl Lab {
         lab.write("assets/worker.yaml", CONFIG);
         lab.write("firmware/snponly.efi", "MZ\0");
         lab.write("firmware/undionly.kpxe", "\u{7f}\0");
+        for (path, text) in files {
+            lab.write(path, text);
+        }
         let firmware = lab.root.path().join("firmware");
         let site =
             Site::new(lab.root.path(), &firmware, ORIGIN, load_catalog(lab.root.path()).unwrap());
         Self { router: router(Arc::new(site)), ..lab }
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(super) fn write(&self, path: &str, text: &str) {
         fs::write(self.root.path().join(path), text).unwrap();
     }
 
@@ -67,7 +75,7 @@ impl Lab {
         Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
     }
 
-    async fn get(&self, uri: &str) -> Answer {
+    pub(super) async fn get(&self, uri: &str) -> Answer {
         self.send("GET", uri, &[]).await
     }
 
@@ -80,7 +88,7 @@ impl Lab {
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
