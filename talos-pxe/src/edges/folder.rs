@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::decisions::boot::asset::{HEAD, is_named_secret, looks_secret};
 use crate::decisions::boot::catalog::{Catalog, JsonFile, default_groups, default_profiles};
+use crate::decisions::boot::talos::{Processor, file_names};
 use crate::wire::AssetPath;
 
 /// Reads the groups and profiles below `root`. A folder that is missing or without a JSON file
@@ -33,8 +34,13 @@ pub fn check_kernels(root: &Path, catalog: &Catalog) -> anyhow::Result<()> {
     let assets = root.join("assets");
     let mut kernels = catalog.kernels().peekable();
     let first = kernels.peek().map(|kernel| assets.join(kernel));
+    let processors = [None, Some(Processor::Amd64), Some(Processor::Arm64)];
+    let is_there = |kernel: &str| {
+        let names = processors.iter().flat_map(|processor| file_names(kernel, *processor));
+        names.into_iter().any(|name| assets.join(name).is_file())
+    };
     match first {
-        Some(first) if !kernels.any(|kernel| assets.join(kernel).is_file()) => bail!(
+        Some(first) if !kernels.any(is_there) => bail!(
             "nothing to boot: there is no {}; put Talos's kernel and initramfs there, or name \
              another folder with --root",
             first.display()

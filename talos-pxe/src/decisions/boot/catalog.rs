@@ -284,6 +284,11 @@ impl ScriptText {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Another text in its place, if that can be one.
+    pub(super) fn changed(&self, text: &str) -> Self {
+        Self::try_from(text.to_owned()).unwrap_or_else(|_| self.clone())
+    }
 }
 
 impl TryFrom<String> for ScriptText {

@@ -8,5 +8,6 @@ pub mod labels;
 pub mod loader;
 pub mod origin;
 pub mod script;
+pub mod talos;
 pub mod template;
 pub mod variables;

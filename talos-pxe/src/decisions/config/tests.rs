@@ -152,7 +152,7 @@ fn no_message_shows_a_value() {
         format!("machine: {{install: {secret}}}"),
         format!("machine: {{\"{secret}=\": {{$patch: delete}}}}"),
         format!("machine: {{certSANs: [{{key: {secret}, $patch: delete}}]}}"),
-        format!("{secret}"),
+        secret.to_owned(),
         format!("machine: *{secret}"),
         format!("machine: !{secret} x"),
     ] {

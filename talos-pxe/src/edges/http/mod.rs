@@ -5,6 +5,7 @@ mod config;
 mod file;
 mod firmware;
 mod matchbox;
+mod profile;
 mod script;
 
 use std::net::{IpAddr, SocketAddr};

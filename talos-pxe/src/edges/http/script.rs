@@ -67,7 +67,8 @@ pub(super) async fn ipxe(
         config = config.is_some(),
         "boot script"
     );
-    Ok(respond(script::kernel(&site.origin, profile, config.as_deref())))
+    let profile = super::profile::fitted(&site, profile, &labels).await?;
+    Ok(respond(script::kernel(&site.origin, &profile, config.as_deref())))
 }
 
 /// The machine that asks, and its labels. Somebody else's MAC address gets nobody that machine's

@@ -132,6 +132,21 @@ async fn a_machine_without_a_config_boots_into_maintenance_mode() {
 }
 
 #[tokio::test]
+async fn the_script_fits_the_files_and_the_processor() {
+    let lab = Lab::new();
+    lab.write("assets/kernel-arm64", "arm64");
+    lab.write("assets/talos-version", "v1.14.0\n");
+    let amd64 = lab.get("/ipxe?mac=525400000001&type=worker&arch=x86_64").await.body;
+    assert!(amd64.contains("/assets/vmlinuz-amd64 ") && amd64.contains("ttyS0"), "{amd64}");
+    assert!(!amd64.contains("init_on_alloc"), "{amd64}");
+    let arm64 = lab.get("/ipxe?mac=525400000002&type=worker&arch=arm64").await.body;
+    assert!(arm64.contains("/assets/kernel-arm64 ") && arm64.contains("ttyAMA0"), "{arm64}");
+    lab.write("assets/talos-version", "nonsense");
+    let assumed = lab.get("/ipxe?mac=525400000001").await.body;
+    assert!(assumed.contains("init_on_alloc"), "{assumed}");
+}
+
+#[tokio::test]
 async fn a_config_is_patched_or_not_served_at_all() {
     let lab = Lab::new();
     fs::create_dir(lab.root.path().join("patches")).unwrap();
