@@ -35,7 +35,7 @@ use crate::time::BootTime;
 /// the next step.
 pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<()> {
     // What needs no network is checked before anything of it is changed.
-    let boot_files = tftp::BootFiles::load(&serve.firmware, &[&serve.bios_file, &serve.uefi_file])?;
+    let boot_files = boot_files(serve)?;
     let catalog = folder::load_catalog(&serve.root)?;
     folder::check_kernels(&serve.root, &catalog)?;
     let prepared = interface::prepare(&Settings::from(serve), &shutdown).await;
@@ -64,7 +64,7 @@ async fn serve_on(
     let origin = Origin { address, port: serve.ports.http_port };
     let site = Site::new(&serve.root, &serve.firmware, origin, catalog);
     let site = Arc::new(site.with_neighbours(Neighbours::connect(network.interface.index)?));
-    let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
+    let loaders = loaders(serve, origin)?;
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
     let dhcp = dhcp_service(network, serve, loaders, fast_path)?;
@@ -89,6 +89,25 @@ async fn serve_on(
         shutdown.cancel();
     }
     outcome
+}
+
+/// The boot files, after a look at whether those that the answers name are there.
+fn boot_files(serve: &Serve) -> anyhow::Result<tftp::BootFiles> {
+    folder::find_ukis(&serve.root, serve.uefi_http_file.as_ref())?;
+    let arm64 = folder::arm64_loader(&serve.firmware, serve.arm64_file.as_deref());
+    let mut needed = vec![serve.bios_file.as_str(), serve.uefi_file.as_str()];
+    needed.extend(arm64.as_deref());
+    tftp::BootFiles::load(&serve.firmware, &needed)
+}
+
+fn loaders(serve: &Serve, origin: Origin) -> anyhow::Result<Loaders> {
+    Ok(Loaders {
+        origin,
+        bios: serve.bios_file.clone(),
+        uefi: serve.uefi_file.clone(),
+        arm64: folder::arm64_loader(&serve.firmware, serve.arm64_file.as_deref()),
+        ukis: folder::find_ukis(&serve.root, serve.uefi_http_file.as_ref())?,
+    })
 }
 
 async fn attach_xdp(

@@ -9,6 +9,6 @@ pub mod icmp6;
 mod mac;
 mod name;
 
-pub use asset_path::AssetPath;
+pub use asset_path::{AssetPath, InvalidPath};
 pub use mac::{InvalidMac, MacAddr};
 pub use name::{Hostname, NameError, Role};

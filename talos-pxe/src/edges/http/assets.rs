@@ -33,7 +33,7 @@ pub(super) async fn get(
     if method == Method::GET {
         info!(machine, client = %client.ip(), file = %path, "asset");
     }
-    Ok(file::respond(opened, &method, &headers, "application/octet-stream"))
+    Ok(file::respond(opened, &method, &headers, file::content_type(&path)))
 }
 
 async fn open(site: Arc<Site>, path: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {

@@ -18,6 +18,13 @@ use tracing::warn;
 
 use super::Refusal;
 use crate::edges::folder::OpenFile;
+use crate::wire::AssetPath;
+
+/// The type of a file by its name. UEFI decides by it whether it got a program or a disk image.
+pub(super) fn content_type(path: &AssetPath) -> &'static str {
+    let is_program = path.as_str().to_ascii_lowercase().ends_with(".efi");
+    if is_program { "application/efi" } else { "application/octet-stream" }
+}
 
 /// How much of a file is held in memory for one client, in bytes.
 const CHUNK: usize = 256 << 10;

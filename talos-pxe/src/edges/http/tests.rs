@@ -272,6 +272,9 @@ async fn firmware_has_the_type_that_uefi_wants() {
     let lab = Lab::new();
     let program = lab.get("/firmware/snponly.efi").await;
     assert_eq!((program.status, program.header("content-type")), (200, "application/efi"));
+    lab.write("assets/metal-amd64-uki.efi", "MZ\0");
+    let uki = lab.send("HEAD", "/assets/metal-amd64-uki.efi", &[]).await;
+    assert_eq!((uki.status, uki.header("content-type")), (200, "application/efi"));
     let other = lab.get("/firmware/undionly.kpxe").await;
     assert_eq!(other.header("content-type"), "application/octet-stream");
 }
