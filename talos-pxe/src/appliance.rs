@@ -23,7 +23,7 @@ use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::neighbours::Neighbours;
 use crate::edges::xdp::{self, Attachment, FastPath};
-use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
+use crate::edges::{configs, dhcp, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
@@ -38,6 +38,9 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
     let boot_files = boot_files(serve)?;
     let catalog = folder::load_catalog(&serve.root)?;
     folder::check_kernels(&serve.root, &catalog)?;
+    for stray in configs::strays(&serve.root) {
+        warn!("{} is no machine's patch: call it by a MAC address", stray.display());
+    }
     let prepared = interface::prepare(&Settings::from(serve), &shutdown).await;
     let Some(network) = prepared.map_err(usage_errors)? else { return Ok(()) };
     let served = serve_on(&network, serve, catalog, boot_files, shutdown).await;

@@ -112,6 +112,21 @@ impl Configs {
     }
 }
 
+/// The files of `<root>/patches` that are no machine's, since their names are no MAC addresses.
+/// Whoever put them there meant some machine, which will get its config without them.
+pub fn strays(root: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(root.join("patches")) else { return Vec::new() };
+    let is_stray = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        let hidden = name.is_some_and(|name| name.starts_with('.'));
+        !hidden && name.and_then(AssetPath::from_plain).is_none_or(|it| machine_of(&it).is_none())
+    };
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut strays: Vec<_> = paths.filter(is_stray).collect();
+    strays.sort();
+    strays
+}
+
 /// The machine whose patch a file is, by its name.
 fn machine_of(name: &AssetPath) -> Option<MacAddr> {
     let (stem, extension) = name.as_str().rsplit_once('.')?;

@@ -57,6 +57,16 @@ fn the_file_comes_behind_the_inventory_and_the_hostname_last() {
 }
 
 #[test]
+fn files_that_are_no_machines_are_told() {
+    let root = Root::new();
+    for name in ["52-54-00-00-00-ab.yaml", "5254000000AC.YML", ".swp", "node1.yaml", "x.txt"] {
+        root.write(&format!("patches/{name}"), "");
+    }
+    let patches = root.0.path().join("patches");
+    assert_eq!(strays(root.0.path()), [patches.join("node1.yaml"), patches.join("x.txt")]);
+}
+
+#[test]
 fn what_cannot_be_made_is_named() {
     let root = Root::new();
     let patch = "patches/52-54-00-00-00-ab.yaml";

@@ -119,6 +119,13 @@ impl Tokens {
         Some(issued.grant.clone())
     }
 
+    /// Undoes one use of a token whose config could not be served after all.
+    pub fn give_back(&mut self, token: Token) {
+        if let Some(issued) = self.by_token.get_mut(&token) {
+            issued.fetches_left = Self::FETCHES.min(issued.fetches_left + 1);
+        }
+    }
+
     fn is_valid(&self, now: BootTime, token: Token) -> bool {
         let issued = self.by_token.get(&token);
         issued.is_some_and(|issued| now < issued.expires && issued.fetches_left > 0)
@@ -170,6 +177,20 @@ mod tests {
         assert_eq!(tokens.redeem(START, token(1), anybody), Some(grant(1)));
         assert_eq!(tokens.redeem(START, token(2), anybody), None);
         assert_eq!(tokens.redeem(START + Tokens::LIFETIME, token(1), anybody), None);
+    }
+
+    #[test]
+    fn a_use_that_failed_does_not_count() {
+        let mut tokens = Tokens::default();
+        let _ = tokens.issue(START, grant(1), HOME, token(1));
+        for _ in 0..Tokens::FETCHES * 2 {
+            assert_eq!(tokens.redeem(START, token(1), anybody), Some(grant(1)));
+            tokens.give_back(token(1));
+        }
+        tokens.give_back(token(1));
+        tokens.give_back(token(2));
+        let uses = (0..20).filter(|_| tokens.redeem(START, token(1), anybody).is_some()).count();
+        assert_eq!(uses, Tokens::FETCHES as usize);
     }
 
     #[test]

@@ -25,17 +25,24 @@ pub(super) async fn get(
     // Asked in any case, so that a wrong token takes as long as one of another machine.
     let asker = site.asker(client.ip()).await?;
     let is_holder = |machine, address| asker.is(machine, address);
-    let grant = Token::from_url_part(&token)
-        .and_then(|token| site.tokens().redeem(BootTime::now(), token, is_holder))
-        .ok_or_else(|| {
-            warn!(
-                client = %client.ip(), neighbour = ?asker.place,
-                "config refused: the token is unknown, used up, expired or another machine's"
-            );
-            Refusal::NotFound
-        })?;
+    let redeemed = Token::from_url_part(&token).and_then(|token| {
+        let grant = site.tokens().redeem(BootTime::now(), token, is_holder)?;
+        Some((token, grant))
+    });
+    let (token, grant) = redeemed.ok_or_else(|| {
+        warn!(
+            client = %client.ip(), place = ?asker.place,
+            "config refused: the token is unknown, used up, expired or another machine's"
+        );
+        Refusal::NotFound
+    })?;
     let Grant { machine, config: file } = grant;
-    match make(&site, machine, &file).await? {
+    let made = make(&site, machine, &file).await?;
+    if made.is_err() {
+        // Talos asks again and again, and is to get it once the file is there or corrected.
+        site.tokens().give_back(token);
+    }
+    match made {
         Ok(config) => {
             info!(%machine, client = %client.ip(), %file, "machine config");
             let headers = [(CONTENT_TYPE, "text/yaml"), (CACHE_CONTROL, "no-store")];
