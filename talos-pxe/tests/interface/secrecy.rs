@@ -22,6 +22,10 @@ use super::ours;
 /// The machine `theirs`, and `other`, which would like its config.
 const MACHINE: &str = "mac=52-54-00-00-00-01&type=worker";
 const SECRET: &str = "c2VjcmV0";
+/// A profile whose template is the config itself, by a hard link.
+const PROFILE: &str = r#"{"generic_id": "setup.cfg", "boot": {"kernel": "/assets/vmlinuz-amd64",
+    "args": ["talos.config=http://${next-server}:8080/assets/worker.yaml"]}}"#;
+const GROUP: &str = r#"{"profile": "worker", "selector": {"type": "worker"}}"#;
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 
 struct Lab {
@@ -37,7 +41,7 @@ struct Answer {
 impl Lab {
     async fn new() -> Self {
         let lab = Self { peer: Peer::new(), root: TempDir::new().unwrap() };
-        for folder in ["assets", "firmware", "generic", "groups", "patches"] {
+        for folder in ["assets", "firmware", "generic", "groups", "patches", "profiles"] {
             fs::create_dir(lab.root.path().join(folder)).unwrap();
         }
         let config = format!("version: v1alpha1\nmachine:\n    ca:\n        key: {SECRET}\n");
@@ -47,6 +51,10 @@ impl Lab {
         lab.write("assets/vmlinuz-amd64", "kernel");
         lab.write("firmware/undionly.kpxe", "loader");
         lab.write("patches/52-54-00-00-00-01.yaml", "machine: {token: one}");
+        lab.write("profiles/worker.json", PROFILE);
+        lab.write("groups/worker.json", GROUP);
+        let root = lab.root.path();
+        fs::hard_link(root.join("assets/worker.yaml"), root.join("generic/setup.cfg")).unwrap();
         lab.connect();
         lab.serve().await;
         lab
@@ -217,6 +225,9 @@ fn every_other_way_is_closed() {
             assert_eq!(answer.status, 404, "{path}");
             assert!(!answer.body.contains(SECRET), "{path}");
         }
+        let metadata = lab.path("other", &format!("/metadata?{MACHINE}")).await;
+        assert_eq!(metadata.status, 200);
+        assert!(metadata.body.contains("TYPE=worker\n") && !metadata.body.contains(SECRET));
         for name in ["worker.yaml", "/assets/worker.yaml", "../assets/worker.yaml", "talosconfig"] {
             let answer = lab.get("other", &format!("tftp://{OWN}/{name}")).await;
             assert_eq!(answer.body, "", "{name}");
