@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use aya::maps::Array;
 use aya::programs::{TestRun as _, TestRunOptions};
-use talos_pxe::decisions::boot::loader::Loaders;
+use talos_pxe::decisions::boot::loader::{Loaders, Ukis};
 use talos_pxe::decisions::boot::origin::Origin;
 use talos_pxe::decisions::dhcp::server::Settings;
 use talos_pxe::decisions::dhcp::templates::{self, Sender};
@@ -89,6 +89,8 @@ impl Bench {
                 origin: Origin { address: SERVER, port: 8080 },
                 bios: "undionly.kpxe".into(),
                 uefi: "snponly.efi".into(),
+                arm64: None,
+                ukis: Ukis::default(),
             },
         };
         let sender = Sender {

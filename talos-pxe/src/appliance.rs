@@ -5,6 +5,7 @@ pub mod check;
 mod cluster;
 
 use std::net::{SocketAddr, SocketAddrV4};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +31,9 @@ use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::admin::{self, Admin, Serving};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
+use crate::edges::neighbours::Neighbours;
 use crate::edges::xdp::{self, Attachment, FastPath};
-use crate::edges::{bootstrap, dhcp, dns, folder, http, port_error, ra, tftp};
+use crate::edges::{bootstrap, configs, dhcp, dns, folder, http, port_error, ra, tftp};
 use crate::state::leases::Leases;
 use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
@@ -46,9 +48,12 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
     raise_file_limit();
     // What needs no network is checked before anything of it is changed.
     let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
-    let boot_files = tftp::BootFiles::load(&firmware, &[&serve.bios_file, &serve.uefi_file])?;
+    let boot_files = boot_files(serve, &firmware)?;
     let catalog = folder::load_catalog(&serve.root)?;
     folder::check_kernels(&serve.root, &catalog)?;
+    for stray in configs::strays(&serve.root) {
+        warn!("{} is no machine's patch: call it by a MAC address", stray.display());
+    }
     let prepared = interface::prepare(&Settings::from(serve), &shutdown).await;
     let Some(network) = prepared.map_err(usage_errors)? else { return Ok(()) };
     let served = serve_on(&network, serve, catalog, boot_files, shutdown).await;
@@ -87,8 +92,8 @@ async fn serve_on(
     let machines = Arc::new(Machines::open(Arc::clone(&store))?);
     let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
     let site = Site::new(&serve.root, &firmware, origin, catalog, Arc::clone(&machines));
-    let site = Arc::new(site);
-    let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
+    let site = Arc::new(site.with_neighbours(Neighbours::connect(network.interface.index)?));
+    let loaders = loaders(serve, &firmware, origin)?;
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
     let state = State { store: Arc::clone(&store), held, machines: Arc::clone(&machines) };
@@ -144,6 +149,25 @@ async fn serve_on(
     }
     let stored = tokio::task::spawn_blocking(move || machines.store()).await?;
     outcome.and(stored.context("cannot store what is known of the machines"))
+}
+
+/// The boot files, after a look at whether those that the answers name are there.
+fn boot_files(serve: &Serve, firmware: &Path) -> anyhow::Result<tftp::BootFiles> {
+    folder::find_ukis(&serve.root, serve.uefi_http_file.as_ref())?;
+    let arm64 = folder::arm64_loader(firmware, serve.arm64_file.as_deref());
+    let mut needed = vec![serve.bios_file.as_str(), serve.uefi_file.as_str()];
+    needed.extend(arm64.as_deref());
+    tftp::BootFiles::load(firmware, &needed)
+}
+
+fn loaders(serve: &Serve, firmware: &Path, origin: Origin) -> anyhow::Result<Loaders> {
+    Ok(Loaders {
+        origin,
+        bios: serve.bios_file.clone(),
+        uefi: serve.uefi_file.clone(),
+        arm64: folder::arm64_loader(firmware, serve.arm64_file.as_deref()),
+        ukis: folder::find_ukis(&serve.root, serve.uefi_http_file.as_ref())?,
+    })
 }
 
 async fn attach_xdp(

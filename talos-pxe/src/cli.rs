@@ -16,7 +16,7 @@ use crate::decisions::bootstrap;
 use crate::decisions::dhcp::pool::AddressRange;
 use crate::decisions::dns;
 use crate::decisions::interface::{ModeChoice, Settings};
-use crate::wire::Hostname;
+use crate::wire::{AssetPath, Hostname};
 
 /// Boots every PXE-capable machine on the network into Talos Linux.
 #[derive(Debug, Parser)]
@@ -191,6 +191,16 @@ pub struct Serve {
     /// The iPXE binary for BIOS machines, a file of the firmware folder.
     #[arg(long, value_name = "FILE", default_value = "undionly.kpxe", env = "TALOS_PXE_BIOS_FILE")]
     pub bios_file: String,
+
+    /// The iPXE binary for 64-bit ARM machines, a file of the firmware folder (default:
+    /// `snponly-arm64.efi`, if there is one).
+    #[arg(long, value_name = "FILE", env = "TALOS_PXE_ARM64_FILE")]
+    pub arm64_file: Option<String>,
+
+    /// A UKI of Talos, such as `metal-amd64-uki.efi`, a file of the assets folder: UEFI machines
+    /// that boot by HTTP then start it instead of iPXE, without a menu and without a config.
+    #[arg(long, value_name = "FILE", env = "TALOS_PXE_UEFI_HTTP_FILE")]
+    pub uefi_http_file: Option<AssetPath>,
 
     /// Ports, for tests: real firmware expects the defaults.
     #[command(flatten)]

@@ -18,7 +18,7 @@ use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAtta
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth};
 use rustix::thread::{CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities};
 use talos_pxe::cli::XdpChoice;
-use talos_pxe::decisions::boot::loader::Loaders;
+use talos_pxe::decisions::boot::loader::{Loaders, Ukis};
 use talos_pxe::decisions::boot::origin::Origin;
 use talos_pxe::decisions::dhcp::server::Settings;
 use talos_pxe::decisions::dhcp::templates::{self, Answers, Sender};
@@ -183,6 +183,8 @@ fn answers() -> Answers {
             origin: Origin { address: SERVER, port: 8080 },
             bios: "undionly.kpxe".into(),
             uefi: "snponly.efi".into(),
+            arm64: None,
+            ukis: Ukis::default(),
         },
     };
     let sender = Sender {

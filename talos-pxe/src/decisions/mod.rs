@@ -3,6 +3,7 @@
 
 pub mod boot;
 pub mod bootstrap;
+pub mod config;
 pub mod dhcp;
 pub mod dns;
 pub mod fetch;

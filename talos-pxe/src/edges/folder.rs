@@ -12,6 +12,8 @@ use rustix::io::Errno;
 
 use crate::decisions::boot::asset::{HEAD, is_named_secret, looks_secret};
 use crate::decisions::boot::catalog::{Catalog, JsonFile, default_groups, default_profiles};
+use crate::decisions::boot::loader::Ukis;
+use crate::decisions::boot::talos::{Processor, file_names};
 use crate::wire::AssetPath;
 
 /// Reads the groups and profiles below `root`. A folder that is missing or without a JSON file
@@ -33,8 +35,13 @@ pub fn check_kernels(root: &Path, catalog: &Catalog) -> anyhow::Result<()> {
     let assets = root.join("assets");
     let mut kernels = catalog.kernels().peekable();
     let first = kernels.peek().map(|kernel| assets.join(kernel));
+    let processors = [None, Some(Processor::Amd64), Some(Processor::Arm64)];
+    let is_there = |kernel: &str| {
+        let names = processors.iter().flat_map(|processor| file_names(kernel, *processor));
+        names.into_iter().any(|name| assets.join(name).is_file())
+    };
     match first {
-        Some(first) if !kernels.any(|kernel| assets.join(kernel).is_file()) => bail!(
+        Some(first) if !kernels.any(is_there) => bail!(
             "nothing to boot: there is no {}; put Talos's kernel and initramfs there, or name \
              another folder with --root",
             first.display()
@@ -49,6 +56,35 @@ pub fn firmware(named: Option<&Path>, root: &Path) -> PathBuf {
     let own = || Some(root.join("firmware")).filter(|own| own.is_dir());
     let named = named.map(Path::to_owned);
     named.or_else(own).unwrap_or_else(|| PathBuf::from("/usr/lib/ipxe"))
+}
+
+/// iPXE's binary for 64-bit ARM machines: the one that is named, else the usual one if it is there.
+pub fn arm64_loader(firmware: &Path, named: Option<&str>) -> Option<String> {
+    const USUAL: &str = "snponly-arm64.efi";
+    let usual = || firmware.join(USUAL).is_file().then(|| USUAL.to_owned());
+    named.map(str::to_owned).or_else(usual)
+}
+
+/// The UKIs of the assets folder: the one that is named, and beside it the one for the other
+/// processor, if there is one.
+///
+/// # Errors
+/// When there is no file of that name.
+pub fn find_ukis(root: &Path, named: Option<&AssetPath>) -> anyhow::Result<Ukis> {
+    let Some(named) = named else { return Ok(Ukis::default()) };
+    let assets = root.join("assets");
+    OpenFile::beneath(&assets, named).with_context(|| {
+        let path = assets.join(named.as_path());
+        format!("no UKI {}: put it there, or leave --uefi-http-file out", path.display())
+    })?;
+    let of = |processor| {
+        let path = AssetPath::from_plain(file_names(named.as_str(), Some(processor)).first()?)?;
+        OpenFile::beneath(&assets, &path).ok().map(|_| path.to_url())
+    };
+    let (amd64, arm64) = (of(Processor::Amd64), of(Processor::Arm64));
+    // Without a processor in its name it is one for x86-64.
+    let arm64 = arm64.filter(|arm64| amd64.as_ref() != Some(arm64));
+    Ok(Ukis { amd64, arm64 })
 }
 
 fn json_files(folder: &Path) -> anyhow::Result<Option<Vec<JsonFile>>> {
@@ -227,6 +263,36 @@ mod tests {
         fs::create_dir(&own).unwrap();
         assert_eq!(firmware(None, root.path()), own);
         assert_eq!(firmware(Some(Path::new("/x")), root.path()), Path::new("/x"));
+    }
+
+    #[test]
+    fn a_uki_brings_the_one_for_the_other_processor() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("assets")).unwrap();
+        let find = |name: &str| {
+            let path = AssetPath::from_plain(name).unwrap();
+            find_ukis(root.path(), Some(&path)).map(|ukis| (ukis.amd64, ukis.arm64))
+        };
+        let error = format!("{:#}", find("metal-amd64-uki.efi").unwrap_err());
+        assert!(error.contains("assets/metal-amd64-uki.efi: put it there"), "{error}");
+        for name in ["metal-arm64-uki.efi", "talos uki.efi"] {
+            fs::write(root.path().join("assets").join(name), "MZ").unwrap();
+        }
+        let arm64 = Some("metal-arm64-uki.efi".to_owned());
+        assert_eq!(find("metal-arm64-uki.efi").unwrap(), (None, arm64.clone()));
+        assert_eq!(find("talos uki.efi").unwrap(), (Some("talos%20uki.efi".to_owned()), None));
+        fs::write(root.path().join("assets/metal-amd64-uki.efi"), "MZ").unwrap();
+        let amd64 = Some("metal-amd64-uki.efi".to_owned());
+        assert_eq!(find("metal-amd64-uki.efi").unwrap(), (amd64, arm64));
+    }
+
+    #[test]
+    fn the_arm64_loader_is_optional() {
+        let firmware = tempfile::tempdir().unwrap();
+        assert_eq!(arm64_loader(firmware.path(), None), None);
+        assert_eq!(arm64_loader(firmware.path(), Some("x.efi")), Some("x.efi".to_owned()));
+        fs::write(firmware.path().join("snponly-arm64.efi"), "MZ").unwrap();
+        assert_eq!(arm64_loader(firmware.path(), None), Some("snponly-arm64.efi".to_owned()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! is decided here.
 pub mod admin;
 pub mod bootstrap;
+pub mod configs;
 pub mod dhcp;
 pub mod dhcp_client;
 pub mod dns;
@@ -9,6 +10,7 @@ pub mod ethtool;
 pub mod fetch;
 pub mod interface;
 pub mod journal;
+pub mod neighbours;
 pub mod netlink;
 pub mod packet;
 pub mod ra;

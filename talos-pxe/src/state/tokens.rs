@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::time::BootTime;
@@ -40,8 +41,8 @@ impl fmt::Debug for Token {
 /// What a token lets its holder fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
-    /// The machine, if it named itself.
-    pub machine: Option<MacAddr>,
+    /// The machine.
+    pub machine: MacAddr,
     /// Its config.
     pub config: AssetPath,
 }
@@ -57,6 +58,8 @@ pub struct Tokens {
 #[derive(Debug)]
 struct Issued {
     grant: Grant,
+    /// Where the machine was when it got the token.
+    address: IpAddr,
     expires: BootTime,
     fetches_left: u32,
 }
@@ -69,12 +72,12 @@ impl Tokens {
     /// The most tokens that are valid at one time.
     pub const CAPACITY: usize = 4096;
 
-    /// The token for a grant. A machine that asks again while its token is valid gets that one,
+    /// The token for a grant, for the machine that is at this address. A machine that asks again while its token is valid gets that one,
     /// as good as new: a kernel that is already on its way may hold it. `fresh` is used
     /// otherwise.
     ///
     /// When the table is full the token that would expire first makes room.
-    pub fn issue(&mut self, now: BootTime, grant: Grant, fresh: Token) -> Token {
+    pub fn issue(&mut self, now: BootTime, grant: Grant, address: IpAddr, fresh: Token) -> Token {
         let token = self.by_grant.get(&grant).copied().filter(|token| self.is_valid(now, *token));
         if token.is_none() && self.by_token.len() >= Self::CAPACITY {
             let first =
@@ -90,20 +93,37 @@ impl Tokens {
             self.by_token.remove(&stale);
         }
         let expires = now + Self::LIFETIME;
-        self.by_token.insert(token, Issued { grant, expires, fetches_left: Self::FETCHES });
+        let fetches_left = Self::FETCHES;
+        self.by_token.insert(token, Issued { grant, address, expires, fetches_left });
         token
     }
 
-    /// Uses a token once. None when it is unknown, expired or used up; all three look the same
-    /// and cost the same.
+    /// Uses a token once. `None` when it is unknown, expired or used up, or when `is_holder` says
+    /// of the machine and its address that somebody else asks: then nothing is used up. All four
+    /// look the same and cost the same.
     #[must_use]
-    pub fn redeem(&mut self, now: BootTime, token: Token) -> Option<Grant> {
+    pub fn redeem(
+        &mut self,
+        now: BootTime,
+        token: Token,
+        is_holder: impl FnOnce(MacAddr, IpAddr) -> bool,
+    ) -> Option<Grant> {
         if !self.is_valid(now, token) {
             return None;
         }
         let issued = self.by_token.get_mut(&token)?;
+        if !is_holder(issued.grant.machine, issued.address) {
+            return None;
+        }
         issued.fetches_left -= 1;
         Some(issued.grant.clone())
+    }
+
+    /// Undoes one use of a token whose config could not be served after all.
+    pub fn give_back(&mut self, token: Token) {
+        if let Some(issued) = self.by_token.get_mut(&token) {
+            issued.fetches_left = Self::FETCHES.min(issued.fetches_left + 1);
+        }
     }
 
     fn is_valid(&self, now: BootTime, token: Token) -> bool {
@@ -123,11 +143,16 @@ mod tests {
     use super::*;
 
     const START: BootTime = BootTime::BOOT;
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 9));
+
+    fn anybody(_: MacAddr, _: IpAddr) -> bool {
+        true
+    }
 
     fn grant(n: usize) -> Grant {
         let [.., a, b] = n.to_be_bytes();
         let config = AssetPath::from_plain("worker.yaml").unwrap();
-        Grant { machine: Some(MacAddr([2, 0, 0, 0, a, b])), config }
+        Grant { machine: MacAddr([2, 0, 0, 0, a, b]), config }
     }
 
     fn token(n: u8) -> Token {
@@ -148,32 +173,59 @@ mod tests {
     #[test]
     fn a_token_opens_its_own_config_for_a_while() {
         let mut tokens = Tokens::default();
-        assert_eq!(tokens.issue(START, grant(1), token(1)), token(1));
-        assert_eq!(tokens.redeem(START, token(1)), Some(grant(1)));
-        assert_eq!(tokens.redeem(START, token(2)), None);
-        assert_eq!(tokens.redeem(START + Tokens::LIFETIME, token(1)), None);
+        assert_eq!(tokens.issue(START, grant(1), HOME, token(1)), token(1));
+        assert_eq!(tokens.redeem(START, token(1), anybody), Some(grant(1)));
+        assert_eq!(tokens.redeem(START, token(2), anybody), None);
+        assert_eq!(tokens.redeem(START + Tokens::LIFETIME, token(1), anybody), None);
+    }
+
+    #[test]
+    fn a_use_that_failed_does_not_count() {
+        let mut tokens = Tokens::default();
+        let _ = tokens.issue(START, grant(1), HOME, token(1));
+        for _ in 0..Tokens::FETCHES * 2 {
+            assert_eq!(tokens.redeem(START, token(1), anybody), Some(grant(1)));
+            tokens.give_back(token(1));
+        }
+        tokens.give_back(token(1));
+        tokens.give_back(token(2));
+        let uses = (0..20).filter(|_| tokens.redeem(START, token(1), anybody).is_some()).count();
+        assert_eq!(uses, Tokens::FETCHES as usize);
+    }
+
+    #[test]
+    fn somebody_else_gets_nothing_and_uses_nothing_up() {
+        let mut tokens = Tokens::default();
+        let _ = tokens.issue(START, grant(1), HOME, token(1));
+        for _ in 0..Tokens::FETCHES + 1 {
+            assert_eq!(tokens.redeem(START, token(1), |_, _| false), None);
+        }
+        let away = IpAddr::from([10, 0, 0, 8]);
+        let _ = tokens.issue(START, grant(1), away, token(2));
+        let is_holder = |machine, address| (machine, address) == (grant(1).machine, away);
+        assert_eq!(tokens.redeem(START, token(1), is_holder), Some(grant(1)), "it moved");
     }
 
     #[test]
     fn a_token_is_used_up() {
         let mut tokens = Tokens::default();
-        let _ = tokens.issue(START, grant(1), token(1));
-        let uses = (0..20).filter(|_| tokens.redeem(START, token(1)).is_some()).count();
+        let _ = tokens.issue(START, grant(1), HOME, token(1));
+        let uses = (0..20).filter(|_| tokens.redeem(START, token(1), anybody).is_some()).count();
         assert_eq!(uses, Tokens::FETCHES as usize);
-        assert_eq!(tokens.issue(START, grant(1), token(2)), token(2), "asking again helps");
-        assert_eq!(tokens.redeem(START, token(1)), None);
-        assert_eq!(tokens.redeem(START, token(2)), Some(grant(1)));
+        assert_eq!(tokens.issue(START, grant(1), HOME, token(2)), token(2), "asking again helps");
+        assert_eq!(tokens.redeem(START, token(1), anybody), None);
+        assert_eq!(tokens.redeem(START, token(2), anybody), Some(grant(1)));
     }
 
     #[test]
     fn asking_again_renews_the_same_token() {
         let mut tokens = Tokens::default();
-        let _ = tokens.issue(START, grant(1), token(1));
+        let _ = tokens.issue(START, grant(1), HOME, token(1));
         let later = START + Tokens::LIFETIME - Duration::from_secs(1);
-        assert_eq!(tokens.issue(later, grant(1), token(2)), token(1));
-        assert_eq!(tokens.redeem(START + Tokens::LIFETIME, token(1)), Some(grant(1)));
+        assert_eq!(tokens.issue(later, grant(1), HOME, token(2)), token(1));
+        assert_eq!(tokens.redeem(START + Tokens::LIFETIME, token(1), anybody), Some(grant(1)));
         let expired = later + Tokens::LIFETIME;
-        assert_eq!(tokens.issue(expired, grant(1), token(3)), token(3));
+        assert_eq!(tokens.issue(expired, grant(1), HOME, token(3)), token(3));
         assert_eq!(tokens.by_token.len(), 1);
     }
 
@@ -182,11 +234,11 @@ mod tests {
         let mut tokens = Tokens::default();
         for n in 0..=Tokens::CAPACITY {
             let fresh = Token(n as u128);
-            let _ = tokens.issue(START + Duration::from_millis(n as u64), grant(n), fresh);
+            let _ = tokens.issue(START + Duration::from_millis(n as u64), grant(n), HOME, fresh);
         }
         assert_eq!(tokens.by_token.len(), Tokens::CAPACITY);
         assert_eq!(tokens.by_grant.len(), Tokens::CAPACITY);
-        assert_eq!(tokens.redeem(START, Token(0)), None);
-        assert_eq!(tokens.redeem(START, Token(1)), Some(grant(1)));
+        assert_eq!(tokens.redeem(START, Token(0), anybody), None);
+        assert_eq!(tokens.redeem(START, Token(1), anybody), Some(grant(1)));
     }
 }

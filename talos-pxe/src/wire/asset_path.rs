@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 const MAX_LENGTH: usize = 1024;
 
@@ -35,9 +36,31 @@ impl AssetPath {
         Path::new(&self.0)
     }
 
+    /// The path as the part of a URL.
+    pub fn to_url(&self) -> String {
+        const PLAIN: &AsciiSet =
+            &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
+        utf8_percent_encode(&self.0, PLAIN).to_string()
+    }
+
     /// The path as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The text is no path of a file in a folder that is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "not a file in the folder: a relative path of plain names, none of which starts with a dot"
+)]
+pub struct InvalidPath;
+
+impl FromStr for AssetPath {
+    type Err = InvalidPath;
+
+    fn from_str(path: &str) -> Result<Self, InvalidPath> {
+        Self::from_plain(path).ok_or(InvalidPath)
     }
 }
 
@@ -105,6 +128,7 @@ mod tests {
             if let Some(asset) = AssetPath::from_url(&path) {
                 let within = asset.as_path().components().all(|c| matches!(c, Component::Normal(_)));
                 prop_assert!(within);
+                prop_assert_eq!(AssetPath::from_url(&asset.to_url()), Some(asset));
             }
         }
     }

@@ -12,6 +12,6 @@ mod name;
 pub mod talosconfig;
 pub mod tftp;
 
-pub use asset_path::AssetPath;
+pub use asset_path::{AssetPath, InvalidPath};
 pub use mac::{InvalidMac, MacAddr};
 pub use name::{Hostname, NameError, Role};

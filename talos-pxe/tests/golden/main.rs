@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use proptest::prelude::*;
-use talos_pxe::decisions::boot::loader::Loaders;
+use talos_pxe::decisions::boot::loader::{Loaders, Ukis};
 use talos_pxe::decisions::boot::origin::Origin;
 use talos_pxe::decisions::dhcp::server::{Server, Settings, Step};
 use talos_pxe::decisions::dhcp::{Ingress, Reply, Silence, proxy};
@@ -149,6 +149,8 @@ fn loaders(own: Ipv4Addr) -> Loaders {
         origin: Origin { address: own, port: 8080 },
         bios: "undionly.kpxe".into(),
         uefi: "snponly.efi".into(),
+        arm64: None,
+        ukis: Ukis::default(),
     }
 }
 

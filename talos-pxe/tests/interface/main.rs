@@ -4,6 +4,7 @@
 
 mod namespace;
 mod router_advertisements;
+mod secrecy;
 
 use std::net::Ipv4Addr;
 

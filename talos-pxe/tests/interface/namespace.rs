@@ -65,7 +65,7 @@ impl Peer {
         peer
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.holder.0.id()));
         command

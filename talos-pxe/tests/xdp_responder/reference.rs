@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use ipnet::Ipv4Net;
-use talos_pxe::decisions::boot::loader::{Architecture, Client, Loaders};
+use talos_pxe::decisions::boot::loader::{Architecture, Client, Loaders, Ukis};
 use talos_pxe::decisions::boot::origin::Origin;
 use talos_pxe::decisions::dhcp::server::{Server, Settings, Step};
 use talos_pxe::decisions::dhcp::templates::{self, Sender};
@@ -205,6 +205,8 @@ pub fn settings(own: Ipv4Addr) -> Settings {
             origin: Origin { address: own, port: 8080 },
             bios: "undionly.kpxe".into(),
             uefi: "snponly.efi".into(),
+            arm64: Some("snponly-arm64.efi".into()),
+            ukis: Ukis::default(),
         },
     }
 }

@@ -1,6 +1,6 @@
 //! What a machine that asks for its script gets: a kernel, or the menu.
 
-use super::catalog::{Catalog, Profile};
+use super::catalog::{Catalog, Group, Profile};
 use super::labels::{self, Labels};
 
 /// The answer to `/ipxe`.
@@ -19,25 +19,33 @@ pub enum Answer<'a> {
 }
 
 /// Decides from what the machine says of itself, the role it is known to have, and the catalog.
-///
-/// A role asked for by name counts. Without one (`type=auto` or no type) the remembered role is
-/// tried first, then the labels alone.
 pub fn answer<'a>(
     labels: &'a Labels,
     remembered: Option<&str>,
     catalog: &'a Catalog,
 ) -> Answer<'a> {
-    let remembered = remembered.filter(|_| labels.role().is_none());
-    let group = remembered
-        .and_then(|role| catalog.select(&labels.with_role(role)))
-        .or_else(|| catalog.select(labels));
-    match group {
+    match group(labels, remembered, catalog) {
         Some(group) => Answer::Kernel {
             profile: &group.profile,
             chosen: labels.role().filter(|_| group.selects_by(labels::TYPE)),
         },
         None => Answer::Menu,
     }
+}
+
+/// The group of a machine.
+///
+/// A role asked for by name counts. Without one (`type=auto` or no type) the remembered role is
+/// tried first, then the labels alone.
+pub fn group<'a>(
+    labels: &Labels,
+    remembered: Option<&str>,
+    catalog: &'a Catalog,
+) -> Option<&'a Group> {
+    let remembered = remembered.filter(|_| labels.role().is_none());
+    remembered
+        .and_then(|role| catalog.select(&labels.with_role(role)))
+        .or_else(|| catalog.select(labels))
 }
 
 #[cfg(test)]

@@ -29,7 +29,9 @@ pub const HEAD: usize = 4096;
 /// A second net behind [`is_named_secret`], for hard links and unusual names. Kernels and
 /// initramfs images are binary, so a NUL near the start clears a file.
 pub fn looks_secret(head: &[u8]) -> bool {
-    const MARKS: [&str; 5] = ["v1alpha1", "PRIVATE KEY", "machine:", "\"machine\"", "contexts:"];
+    // The last is how a PEM file starts in Base64, which is how configs hold them.
+    const MARKS: [&str; 6] =
+        ["v1alpha1", "PRIVATE KEY", "machine:", "\"machine\"", "contexts:", "LS0tLS1CRUdJTi"];
     if head.contains(&0) {
         return false;
     }
@@ -71,6 +73,7 @@ mod tests {
     fn knows_secrets_by_content() {
         assert!(looks_secret(b"version: v1alpha1\ndebug: false\nmachine:\n    type: worker\n"));
         assert!(looks_secret(b"{\"machine\": {}}"));
+        assert!(looks_secret(b"certs:\n    os:\n        key: LS0tLS1CRUdJTiBFRDI1NTE5"));
         assert!(looks_secret(b"-----BEGIN ED25519 PRIVATE KEY-----"));
         assert!(!looks_secret(b"MZ\0\0machine:"));
         assert!(!looks_secret(b"0123  vmlinuz-amd64\n"));

@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::labels::{self, Labels};
 use super::origin::Origin;
+use super::talos::{Processor, file_names};
 use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
@@ -30,6 +32,8 @@ pub struct Group {
     pub name: String,
     /// What its machines boot.
     pub profile: Arc<Profile>,
+    /// What templates and `/metadata` can say of its machines.
+    pub metadata: Map<String, Value>,
     selectors: BTreeMap<String, String>,
 }
 
@@ -44,6 +48,8 @@ pub struct Profile {
     pub initrd: Vec<ScriptText>,
     /// Kernel arguments.
     pub args: Vec<ScriptText>,
+    /// Its template in `generic/`.
+    pub generic: Option<AssetPath>,
 }
 
 /// What a file is to a profile.
@@ -98,16 +104,16 @@ impl Catalog {
         let profiles: BTreeMap<_, _> = profiles
             .iter()
             .map(|file| {
-                let ProfileJson { boot } = parse(file, PROFILE_SHAPE)?;
+                let ProfileJson { boot, generic_id } = parse(file, PROFILE_SHAPE)?;
                 let BootJson { kernel, initrd, args } = boot;
-                let id = stem(&file.path);
-                Ok((id.clone(), Arc::new(Profile { id, kernel, initrd, args })))
+                let (id, generic) = (stem(&file.path), generic_id.0);
+                Ok((id.clone(), Arc::new(Profile { id, kernel, initrd, args, generic })))
             })
             .collect::<Result<_, _>>()?;
         let mut groups = groups
             .iter()
             .map(|file| {
-                let GroupJson { name, profile, selector } = parse(file, GROUP_SHAPE)?;
+                let GroupJson { name, profile, selector, metadata } = parse(file, GROUP_SHAPE)?;
                 let found = profiles.get(&profile).cloned();
                 let profile = found.ok_or_else(|| CatalogError::UnknownProfile {
                     path: file.path.clone(),
@@ -115,7 +121,7 @@ impl Catalog {
                     known: profiles.keys().cloned().collect::<Vec<_>>().join(", "),
                 })?;
                 let name = name.unwrap_or_else(|| stem(&file.path));
-                Ok(Group { name, profile, selectors: selector.0 })
+                Ok(Group { name, profile, metadata, selectors: selector.0 })
             })
             .collect::<Result<Vec<_>, _>>()?;
         groups.sort_by(|a, b| {
@@ -147,6 +153,11 @@ impl Catalog {
 }
 
 impl Group {
+    /// The labels that it selects by, with their values.
+    pub fn selectors(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.selectors.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Whether the group tells machines apart by this label.
     pub fn selects_by(&self, label: &str) -> bool {
         self.selectors.contains_key(label)
@@ -162,8 +173,14 @@ impl Profile {
     pub(super) const CONFIG_ARG: &str = "talos.config=";
 
     fn part(&self, file: &AssetPath, origin: &Origin) -> Option<Part> {
-        let is_file =
-            |url: &str| origin.asset_path(&origin.link(url)).is_some_and(|path| path == *file);
+        // A machine may get the file for its processor, or by its other name.
+        let processors = [None, Some(Processor::Amd64), Some(Processor::Arm64)];
+        let is_file = |url: &str| {
+            origin.asset_path(&origin.link(url)).is_some_and(|path| {
+                let mut names = processors.iter().flat_map(|of| file_names(path.as_str(), *of));
+                names.any(|name| name == file.as_str())
+            })
+        };
         if is_file(self.kernel.as_str()) {
             return Some(Part::Kernel);
         }
@@ -233,6 +250,8 @@ struct GroupJson {
     profile: String,
     #[serde(default)]
     selector: Selectors,
+    #[serde(default)]
+    metadata: Map<String, Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -257,6 +276,25 @@ impl TryFrom<BTreeMap<String, String>> for Selectors {
 #[derive(Deserialize)]
 struct ProfileJson {
     boot: BootJson,
+    #[serde(default)]
+    generic_id: TemplateName,
+}
+
+/// The name of a template; matchbox writes an empty one where there is none.
+#[derive(Default, Deserialize)]
+#[serde(try_from = "String")]
+struct TemplateName(Option<AssetPath>);
+
+impl TryFrom<String> for TemplateName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        if name.is_empty() {
+            return Ok(Self(None));
+        }
+        let path = AssetPath::from_plain(&name);
+        path.map(|path| Self(Some(path))).ok_or(format!("{name:?} is no file in generic/"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -277,6 +315,11 @@ impl ScriptText {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Another text in its place, if that can be one.
+    pub(super) fn changed(&self, text: &str) -> Self {
+        Self::try_from(text.to_owned()).unwrap_or_else(|_| self.clone())
     }
 }
 

@@ -48,6 +48,11 @@ impl Labels {
         self.0.get(name).map(String::as_str)
     }
 
+    /// All labels with their values, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// The machine that asks, if it says so.
     pub fn mac(&self) -> Option<MacAddr> {
         self.get(MAC)?.parse().ok()
@@ -62,6 +67,13 @@ impl Labels {
     pub fn with_role(&self, role: &str) -> Self {
         let mut labels = self.0.clone();
         labels.insert(TYPE.to_owned(), role.to_owned());
+        Self(labels)
+    }
+
+    /// The same labels of another machine.
+    pub fn with_mac(&self, mac: MacAddr) -> Self {
+        let mut labels = self.0.clone();
+        labels.insert(MAC.to_owned(), mac.to_string());
         Self(labels)
     }
 }

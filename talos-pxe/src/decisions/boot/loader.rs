@@ -170,6 +170,21 @@ pub struct Loaders {
     pub bios: String,
     /// File for x86-64 UEFI machines.
     pub uefi: String,
+    /// File for 64-bit ARM machines, if there is one.
+    pub arm64: Option<String>,
+    /// What boots by UEFI HTTP boot instead of these.
+    pub ukis: Ukis,
+}
+
+/// Talos's UKIs, each a kernel, an initramfs and arguments in one EFI program: files of the assets
+/// folder. They start without iPXE, and so without a script that could say where the machine's
+/// config is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ukis {
+    /// The one for x86-64.
+    pub amd64: Option<String>,
+    /// The one for 64-bit ARM.
+    pub arm64: Option<String>,
 }
 
 impl Loaders {
@@ -184,9 +199,10 @@ impl Loaders {
             Client::Bootp(architecture) | Client::Pxe(architecture) => {
                 self.loader(architecture).map(str::to_owned)
             }
-            Client::Http(architecture) => {
-                Some(origin.url(&format!("/firmware/{}", self.loader(architecture)?)))
-            }
+            Client::Http(architecture) => match self.uki(architecture) {
+                Some(uki) => Some(origin.url(&format!("/assets/{uki}"))),
+                None => Some(origin.url(&format!("/firmware/{}", self.loader(architecture)?))),
+            },
         }
     }
 
@@ -194,6 +210,15 @@ impl Loaders {
         match architecture {
             Architecture::Bios => Some(&self.bios),
             Architecture::UefiX64 => Some(&self.uefi),
+            Architecture::UefiArm64 => self.arm64.as_deref(),
+            _ => None,
+        }
+    }
+
+    fn uki(&self, architecture: Architecture) -> Option<&str> {
+        match architecture {
+            Architecture::UefiX64 => self.ukis.amd64.as_deref(),
+            Architecture::UefiArm64 => self.ukis.arm64.as_deref(),
             _ => None,
         }
     }
@@ -250,18 +275,46 @@ mod tests {
             origin: Origin { address: Ipv4Addr::new(10, 0, 0, 1), port: 8080 },
             bios: "undionly.kpxe".into(),
             uefi: "snponly.efi".into(),
+            arm64: Some("snponly-arm64.efi".into()),
+            ukis: Ukis::default(),
         };
         for (client, file) in [
             (Client::Plain, None),
             (Client::Bootp(Architecture::Bios), Some("undionly.kpxe")),
             (Client::Pxe(Architecture::UefiX64), Some("snponly.efi")),
-            (Client::Pxe(Architecture::UefiArm64), None),
+            (Client::Pxe(Architecture::UefiArm64), Some("snponly-arm64.efi")),
+            (Client::Pxe(Architecture::UefiArm32), None),
+            (
+                Client::Http(Architecture::UefiArm64),
+                Some("http://10.0.0.1:8080/firmware/snponly-arm64.efi"),
+            ),
             (
                 Client::Http(Architecture::UefiX64),
                 Some("http://10.0.0.1:8080/firmware/snponly.efi"),
             ),
             (Client::Ipxe { http: true }, Some("http://10.0.0.1:8080/boot.ipxe")),
             (Client::Ipxe { http: false }, Some("tftp://10.0.0.1/boot.ipxe")),
+        ] {
+            assert_eq!(files.file_for(client).as_deref(), file);
+        }
+    }
+
+    #[test]
+    fn a_uki_is_for_http_boot_only() {
+        let files = Loaders {
+            origin: Origin { address: Ipv4Addr::new(10, 0, 0, 1), port: 8080 },
+            bios: "undionly.kpxe".into(),
+            uefi: "snponly.efi".into(),
+            arm64: None,
+            ukis: Ukis { amd64: Some("metal-amd64-uki.efi".into()), arm64: None },
+        };
+        let url = "http://10.0.0.1:8080/assets/metal-amd64-uki.efi";
+        for (client, file) in [
+            (Client::Http(Architecture::UefiX64), Some(url)),
+            (Client::Http(Architecture::UefiArm64), None),
+            (Client::Pxe(Architecture::UefiX64), Some("snponly.efi")),
+            (Client::Pxe(Architecture::UefiArm64), None),
+            (Client::Ipxe { http: true }, Some("http://10.0.0.1:8080/boot.ipxe")),
         ] {
             assert_eq!(files.file_for(client).as_deref(), file);
         }

@@ -1,7 +1,7 @@
 //! iPXE scripts. They hold nothing that a request said.
 //!
 //! Every command and setting used here exists in iPXE since 2014, so that the binaries of old
-//! distributions can run the scripts. iPXE ends a script at the first command that fails, and
+//! distributions can run the scripts; an unknown setting is empty. iPXE ends a script at the first command that fails, and
 //! the failure is then that of the `chain` that started it.
 
 use std::fmt::Write;
@@ -11,7 +11,8 @@ use super::origin::Origin;
 
 /// The path at which a machine asks what to boot.
 const ASK: &str = "/ipxe?uuid=${uuid}&ip=${netX/ip}&mac=${netX/mac:hexhyp}\
-    &domain=${domain:uristring}&hostname=${hostname:uristring}&serial=${serial:uristring}";
+    &domain=${domain:uristring}&hostname=${hostname:uristring}&serial=${serial:uristring}\
+    &arch=${buildarch}";
 
 /// The entry script: asks what to boot, and asks again as long as that fails.
 ///
@@ -105,6 +106,15 @@ pub fn kernel(origin: &Origin, profile: &Profile, config: Option<&str>) -> Strin
     }
     script.push_str("boot\n");
     script
+}
+
+/// The script for a machine whose config cannot be made: it says so and fails, and the script that
+/// started it asks again.
+pub fn broken_config() -> String {
+    "#!ipxe\n\
+     echo The config of this machine cannot be made: see the log of talos-pxe\n\
+     exit 1\n"
+        .to_owned()
 }
 
 /// An initramfs image: the name that the kernel knows it by, and where it is.

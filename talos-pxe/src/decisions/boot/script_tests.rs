@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::super::catalog::{Catalog, JsonFile, default_groups, default_profiles};
 use super::super::labels::Labels;
+use super::super::talos::{self, Version};
 use super::*;
 
 const ORIGIN: Origin = Origin { address: Ipv4Addr::new(192, 168, 123, 1), port: 8080 };
@@ -25,7 +26,7 @@ fn asks_with_every_label() {
     let script = boot_ipxe(&ORIGIN);
     let ask = "http://192.168.123.1:8080/ipxe?uuid=${uuid}&ip=${netX/ip}&mac=${netX/mac:hexhyp}\
                &domain=${domain:uristring}&hostname=${hostname:uristring}\
-               &serial=${serial:uristring}&type=auto ";
+               &serial=${serial:uristring}&arch=${buildarch}&type=auto ";
     assert!(script.starts_with("#!ipxe\n"));
     assert!(script.contains(ask), "{script}");
 }
@@ -45,7 +46,7 @@ fn the_menu_leads_somewhere_from_every_item() {
         assert!(script.contains(&format!("\nitem --key {key} {label} {title}\n")), "{label}");
         assert!(script.contains(&format!("\n:{label}\n")), "{label}");
     }
-    assert!(script.contains("serial=${serial:uristring} || goto failed"), "asks without a type");
+    assert!(script.contains("&arch=${buildarch} || goto failed"), "asks without a type");
     assert!(script.contains("&type=${choice} || goto failed"));
 }
 
@@ -53,8 +54,9 @@ fn the_menu_leads_somewhere_from_every_item() {
 fn boots_current_talos() {
     let catalog = Catalog::parse(&default_groups(), &default_profiles()).unwrap();
     let group = catalog.select(&Labels::default().with_role("worker")).unwrap();
+    let profile = talos::fit(&group.profile, &ORIGIN, None, Version::ASSUMED, |_| true);
     assert_eq!(
-        kernel(&ORIGIN, &group.profile, Some(CONFIG)),
+        kernel(&ORIGIN, &profile, Some(CONFIG)),
         "#!ipxe\nimgfree\n\
          kernel http://192.168.123.1:8080/assets/vmlinuz-amd64 initrd=initramfs-amd64.xz \
          talos.platform=metal console=tty0 console=ttyS0 init_on_alloc=1 slab_nomerge pti=on \

@@ -81,6 +81,8 @@ impl Lab {
 fn leasing(subnet: Ipv4Net, leased: &[Held]) -> dhcp::Leasing {
     let loaders = Loaders {
         origin: Origin { address: OWN, port: 8080 },
+        arm64: None,
+        ukis: Default::default(),
         bios: "undionly.kpxe".to_owned(),
         uefi: "snponly.efi".to_owned(),
     };

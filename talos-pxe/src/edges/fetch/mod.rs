@@ -17,14 +17,13 @@ use serde::Deserialize;
 use self::client::{Client, Trouble, patiently};
 use self::part::Part;
 use self::progress::Progress;
+use crate::decisions::boot::talos::VERSION_FILE;
 use crate::decisions::fetch::{
     Algorithm, BaseUrl, Folder, Item, Plan, Schematic, Sum, Version, find,
 };
 
 /// The largest list of checksums that is read, in bytes; a release's has about 20 KB.
 const MAX_LIST: u64 = 1 << 20;
-/// The file in the assets that says which Talos they are: one line.
-pub const VERSION_FILE: &str = "talos-version";
 
 /// How much trouble is borne.
 #[derive(Clone, Debug)]

@@ -42,7 +42,7 @@ pub(super) async fn get(
             site.reached(client.ip(), stage);
         }
     }
-    Ok(file::respond(&site.images, opened, &method, &headers, "application/octet-stream"))
+    Ok(file::respond(&site.images, opened, &method, &headers, file::content_type(&path)))
 }
 
 async fn open(site: Arc<Site>, path: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {

@@ -16,6 +16,13 @@ use tracing::warn;
 use super::Refusal;
 use super::image::Images;
 use crate::edges::folder::OpenFile;
+use crate::wire::AssetPath;
+
+/// The type of a file by its name. UEFI decides by it whether it got a program or a disk image.
+pub(super) fn content_type(path: &AssetPath) -> &'static str {
+    let is_program = path.as_str().to_ascii_lowercase().ends_with(".efi");
+    if is_program { "application/efi" } else { "application/octet-stream" }
+}
 
 /// Answers GET and HEAD with a file, or with as much of it as was asked for.
 pub(super) fn respond(

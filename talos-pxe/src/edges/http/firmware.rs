@@ -33,10 +33,7 @@ pub(super) async fn get(
     if method == Method::GET {
         site.reached(client.ip(), Stage::BootFile);
     }
-    // UEFI decides by the type whether it got a program or a disk image.
-    let is_program = name.as_str().to_ascii_lowercase().ends_with(".efi");
-    let content_type = if is_program { "application/efi" } else { "application/octet-stream" };
-    Ok(file::respond(&site.images, opened, &method, &headers, content_type))
+    Ok(file::respond(&site.images, opened, &method, &headers, file::content_type(&name)))
 }
 
 async fn open(site: Arc<Site>, name: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {

@@ -6,6 +6,8 @@ mod connection;
 mod file;
 mod firmware;
 mod image;
+mod matchbox;
+mod profile;
 mod script;
 mod serve;
 
@@ -19,11 +21,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use image::Images;
 pub use serve::serve;
 
+use super::configs::{Configs, Wishes};
 use super::folder;
+use super::neighbours::Neighbours;
+use crate::decisions::boot::asker::{Asker, Place};
 use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::origin::Origin;
 use crate::state::machines::{Machines, Observation, Stage};
@@ -37,6 +43,8 @@ use crate::wire::MacAddr;
 pub struct Site {
     /// Kernels, initramfs images and machine configs.
     assets: PathBuf,
+    /// The templates of profiles.
+    generic: PathBuf,
     /// iPXE's binaries.
     firmware: PathBuf,
     /// How machines reach us.
@@ -47,6 +55,10 @@ pub struct Site {
     machines: Arc<Machines>,
     tokens: Mutex<Tokens>,
     images: Images,
+    /// Where machine configs are made.
+    made: Configs,
+    /// Tells who asks; without it everybody counts as a client behind a router.
+    neighbours: Option<Neighbours>,
 }
 
 impl Site {
@@ -61,6 +73,7 @@ impl Site {
     ) -> Self {
         Self {
             assets: root.join("assets"),
+            generic: root.join("generic"),
             firmware: firmware.to_owned(),
             origin,
             configs: catalog.configs(&origin),
@@ -68,7 +81,32 @@ impl Site {
             machines,
             tokens: Mutex::default(),
             images: Images::default(),
+            made: Configs::new(root),
+            neighbours: None,
         }
+    }
+
+    /// The site for the clients on one interface, who are known by their MAC addresses.
+    #[must_use]
+    pub fn with_neighbours(self, neighbours: Neighbours) -> Self {
+        Self { neighbours: Some(neighbours), ..self }
+    }
+
+    /// The site with what an inventory wants of each machine's config.
+    #[must_use]
+    pub fn with_wishes(self, wishes: impl Fn(MacAddr) -> Wishes + Send + Sync + 'static) -> Self {
+        Self { made: self.made.with_wishes(wishes), ..self }
+    }
+
+    /// Who asks from this address.
+    async fn asker(&self, address: IpAddr) -> Result<Asker, Refusal> {
+        let Some(neighbours) = &self.neighbours else {
+            return Ok(Asker { address, place: Place::Routed });
+        };
+        neighbours.asker(address).await.map_err(|error| {
+            error!("{error:#}");
+            Refusal::Internal
+        })
     }
 
     /// Serves until `shutdown`, then lets running downloads go on for two seconds.
@@ -112,6 +150,11 @@ fn router(site: Arc<Site>) -> Router {
         .route("/assets/{*path}", get(assets::get))
         .route("/firmware/{*path}", get(firmware::get))
         .route("/config/{token}", get(config::get))
+        .route("/metadata", get(matchbox::metadata))
+        .route("/generic", get(matchbox::generic))
+        .route("/ignition", get(async || Refusal::Unsupported))
+        .route("/cloud", get(async || Refusal::Unsupported))
+        .route("/grub", get(async || Refusal::Unsupported))
         .fallback(async || Refusal::NotFound)
         .method_not_allowed_fallback(async || Refusal::ReadOnly)
         .with_state(site)
@@ -123,6 +166,8 @@ enum Refusal {
     BadQuery(crate::decisions::boot::labels::QueryTooLong),
     /// There is no such thing, or not for this client: both look the same.
     NotFound,
+    /// matchbox serves this; we do not.
+    Unsupported,
     ReadOnly,
     Internal,
 }
@@ -132,6 +177,11 @@ impl IntoResponse for Refusal {
         let (status, line) = match self {
             Self::BadQuery(error) => (StatusCode::BAD_REQUEST, format!("{error}\n")),
             Self::NotFound => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
+            Self::Unsupported => {
+                let line =
+                    "not supported: Talos reads its own config from the link in its script\n";
+                (StatusCode::NOT_FOUND, line.to_owned())
+            }
             Self::ReadOnly => (StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned()),
             Self::Internal => {
                 let line = "server error, see the server's log\n";

@@ -8,15 +8,15 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use tracing::{error, info, warn};
 
-use super::{Refusal, Site, folder, name};
+use super::config::{self, Link};
+use super::{Refusal, Site, name};
 use crate::decisions::boot::answer::{Answer, answer};
-use crate::decisions::boot::catalog::Profile;
+use crate::decisions::boot::asker::Asker;
 use crate::decisions::boot::labels::Labels;
 use crate::decisions::boot::script;
 use crate::state::machines::{Observation, Stage, Text};
-use crate::state::tokens::{Grant, Token};
-use crate::time::{BootTime, WallTime};
-use crate::wire::{AssetPath, MacAddr, Role};
+use crate::time::WallTime;
+use crate::wire::{MacAddr, Role};
 
 /// The entry script.
 pub(super) async fn boot_ipxe(
@@ -35,7 +35,8 @@ pub(super) async fn ipxe(
 ) -> Result<Response, Refusal> {
     let labels =
         Labels::from_query(query.as_deref().unwrap_or_default()).map_err(Refusal::BadQuery)?;
-    let machine = labels.mac();
+    let asker = site.asker(client.ip()).await?;
+    let (machine, labels) = identify(&asker, labels);
     let remembered = machine.and_then(|mac| site.machines.role(mac));
     let remembered = remembered.as_ref().map(Role::as_str);
     let answer = answer(&labels, remembered, &site.catalog);
@@ -53,7 +54,11 @@ pub(super) async fn ipxe(
         assign(&site, mac, role).await?;
     }
     let config = match profile.config(&site.origin) {
-        Some(config) => config_url(&site, machine, profile, config).await?,
+        Some(file) => match config::link(&site, &asker, machine, file).await? {
+            Link::Url(url) => Some(url),
+            Link::None => None,
+            Link::Broken => return Ok(respond(script::broken_config())),
+        },
         None => None,
     };
     info!(
@@ -64,7 +69,8 @@ pub(super) async fn ipxe(
         config = config.is_some(),
         "boot script"
     );
-    Ok(respond(script::kernel(&site.origin, profile, config.as_deref())))
+    let profile = super::profile::fitted(&site, profile, &labels).await?;
+    Ok(respond(script::kernel(&site.origin, &profile, config.as_deref())))
 }
 
 /// What a machine that asks for its script says of itself.
@@ -101,33 +107,21 @@ async fn assign(site: &Arc<Site>, mac: MacAddr, role: &str) -> Result<(), Refusa
     })
 }
 
-/// The URL at which this machine, and nobody else, can fetch its config; none if there is no such
-/// file.
-async fn config_url(
-    site: &Arc<Site>,
-    machine: Option<MacAddr>,
-    profile: &Profile,
-    config: AssetPath,
-) -> Result<Option<String>, Refusal> {
-    let assets = site.assets.clone();
-    let path = config.clone();
-    let opened = tokio::task::spawn_blocking(move || folder::OpenFile::beneath(&assets, &path));
-    if let Err(error) = opened.await.map_err(|_| Refusal::Internal)? {
-        warn!(
-            machine = name(machine), profile = profile.id, file = %config, %error,
-            "no machine config: the machine will wait in maintenance mode; put the file into \
-             the assets folder and boot again"
-        );
-        return Ok(None);
+/// The machine that asks, and its labels. Somebody else's MAC address gets nobody that machine's
+/// script: the asker's own takes its place.
+fn identify(asker: &Asker, labels: Labels) -> (Option<MacAddr>, Labels) {
+    let claimed = labels.mac();
+    let machine = asker.machine(claimed);
+    match (machine, claimed) {
+        (Some(machine), Some(claimed)) if machine != claimed => {
+            warn!(
+                client = %asker.address, %machine, %claimed,
+                "a machine says that it is another one; it gets its own script"
+            );
+            (Some(machine), labels.with_mac(machine))
+        }
+        _ => (machine, labels),
     }
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).map_err(|error| {
-        error!(%error, "no random numbers");
-        Refusal::Internal
-    })?;
-    let fresh = Token::from_random(random);
-    let token = site.tokens().issue(BootTime::now(), Grant { machine, config }, fresh);
-    Ok(Some(site.origin.url(&format!("/config/{}", token.to_url_part()))))
 }
 
 /// Scripts may hold a token, so nothing on the way may keep them.

@@ -18,22 +18,27 @@ const ORIGIN: Origin = Origin { address: Ipv4Addr::new(192, 168, 123, 1), port: 
 const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: worker\n";
 
 /// A root with a kernel and a worker's config, and its routes.
-struct Lab {
-    root: TempDir,
+pub(super) struct Lab {
+    pub(super) root: TempDir,
     router: Router,
     machines: Arc<Machines>,
 }
 
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     headers: HeaderMap,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Lab {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these files as well.
+    pub(super) fn with(files: &[(&str, &str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        for folder in ["assets/sub", "firmware"] {
+        for folder in ["assets/sub", "firmware", "generic", "groups", "profiles"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         let machines = Arc::new(Machines::in_memory());
@@ -43,6 +48,9 @@ impl Lab {
         lab.write("assets/worker.yaml", CONFIG);
         lab.write("firmware/snponly.efi", "MZ\0");
         lab.write("firmware/undionly.kpxe", "\u{7f}\0");
+        for (path, text) in files {
+            lab.write(path, text);
+        }
         let firmware = lab.root.path().join("firmware");
         let catalog = load_catalog(lab.root.path()).unwrap();
         let machines = Arc::clone(&lab.machines);
@@ -50,7 +58,7 @@ impl Lab {
         Self { router: router(Arc::new(site)), ..lab }
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(super) fn write(&self, path: &str, text: &str) {
         fs::write(self.root.path().join(path), text).unwrap();
     }
 
@@ -68,7 +76,7 @@ impl Lab {
         Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
     }
 
-    async fn get(&self, uri: &str) -> Answer {
+    pub(super) async fn get(&self, uri: &str) -> Answer {
         self.send("GET", uri, &[]).await
     }
 
@@ -81,7 +89,7 @@ impl Lab {
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
@@ -153,6 +161,48 @@ async fn a_machine_without_a_config_boots_into_maintenance_mode() {
     let script = lab.get("/ipxe?mac=525400000001&type=controlplane").await;
     assert!(script.body.contains("talos.platform=metal") && script.body.ends_with("boot\n"));
     assert!(!script.body.contains("talos.config"), "{}", script.body);
+}
+
+#[tokio::test]
+async fn the_script_fits_the_files_and_the_processor() {
+    let lab = Lab::new();
+    lab.write("assets/kernel-arm64", "arm64");
+    lab.write("assets/talos-version", "v1.14.0\n");
+    let amd64 = lab.get("/ipxe?mac=525400000001&type=worker&arch=x86_64").await.body;
+    assert!(amd64.contains("/assets/vmlinuz-amd64 ") && amd64.contains("ttyS0"), "{amd64}");
+    assert!(!amd64.contains("init_on_alloc"), "{amd64}");
+    let arm64 = lab.get("/ipxe?mac=525400000002&type=worker&arch=arm64").await.body;
+    assert!(arm64.contains("/assets/kernel-arm64 ") && arm64.contains("ttyAMA0"), "{arm64}");
+    lab.write("assets/talos-version", "nonsense");
+    let assumed = lab.get("/ipxe?mac=525400000001").await.body;
+    assert!(assumed.contains("init_on_alloc"), "{assumed}");
+}
+
+#[tokio::test]
+async fn a_config_is_patched_or_not_served_at_all() {
+    let lab = Lab::new();
+    fs::create_dir(lab.root.path().join("patches")).unwrap();
+    let patch = "patches/52-54-00-00-00-01.yaml";
+    lab.write(patch, "machine: {install: {disk: /dev/vda}}");
+    let path = lab.config_path("mac=525400000001&type=worker").await.unwrap();
+    assert!(lab.get(&path).await.body.contains("disk: /dev/vda\n"));
+    let other = lab.config_path("mac=525400000002&type=worker").await.unwrap();
+    assert_eq!(lab.get(&other).await.body, CONFIG);
+
+    lab.write(patch, "machine: [x]");
+    let mut refused = lab.get(&path).await;
+    for _ in 0..20 {
+        refused = lab.get(&path).await;
+    }
+    assert_eq!((refused.status, refused.body.lines().count()), (500, 1));
+    assert!(!refused.body.contains("machine"), "{}", refused.body);
+    let script = lab.get("/ipxe?mac=525400000001").await;
+    assert_eq!(script.status, 200, "iPXE shows the text of a script only");
+    assert!(script.body.contains("echo The config of this machine cannot be made"));
+    assert!(script.body.ends_with("exit 1\n") && !script.body.contains("kernel"));
+
+    lab.write(patch, "machine: {install: {disk: /dev/vdb}}");
+    assert!(lab.get(&path).await.body.contains("disk: /dev/vdb\n"), "the same link works again");
 }
 
 #[tokio::test]
@@ -257,6 +307,9 @@ async fn firmware_has_the_type_that_uefi_wants() {
     let lab = Lab::new();
     let program = lab.get("/firmware/snponly.efi").await;
     assert_eq!((program.status, program.header("content-type")), (200, "application/efi"));
+    lab.write("assets/metal-amd64-uki.efi", "MZ\0");
+    let uki = lab.send("HEAD", "/assets/metal-amd64-uki.efi", &[]).await;
+    assert_eq!((uki.status, uki.header("content-type")), (200, "application/efi"));
     let other = lab.get("/firmware/undionly.kpxe").await;
     assert_eq!(other.header("content-type"), "application/octet-stream");
 }

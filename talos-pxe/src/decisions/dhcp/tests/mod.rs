@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::server::{Server, Settings, Step};
 use super::{Ingress, Reply, Silence, proxy};
-use crate::decisions::boot::loader::{Architecture, IPXE_OPTIONS, Loaders};
+use crate::decisions::boot::loader::{Architecture, IPXE_OPTIONS, Loaders, Ukis};
 use crate::decisions::boot::origin::Origin;
 use crate::state::leases::{Leases, Pool};
 use crate::time::BootTime;
@@ -35,6 +35,8 @@ fn loaders() -> Loaders {
         origin: Origin { address: SERVER, port: 8080 },
         bios: "undionly.kpxe".into(),
         uefi: "snponly.efi".into(),
+        arm64: None,
+        ukis: Ukis::default(),
     }
 }
 
