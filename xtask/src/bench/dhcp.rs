@@ -8,13 +8,14 @@ use anyhow::{Context as _, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Dhcp;
-use super::generator::{Kind, Load, Outcome};
+use super::generator::{Generator, Kind, Load, Outcome};
 use super::http::{self, Downloads};
 use super::report::{self, Row, Way, What};
 use super::search;
 use super::servers::{self, Bed};
 use crate::lab::{Lab, server};
 use crate::load::fleet::{self, Machine};
+use crate::load::packets::Packets;
 use crate::setup::{self, Group};
 
 /// How much is measured.
@@ -103,18 +104,26 @@ impl Run<'_> {
         let mut bed = servers::start(&self.lab, kind, &self.daemon, &self.root)?;
         self.say(name, "first addresses");
         let sender = bed.sender(Way::Direct);
-        let mut machines = fleet::bind(bed.generator.one(), sender, count, kind.window())?;
+        let mut machines =
+            fleet::bind(&mut Packets::open(&bed.far)?, sender, count, kind.window())?;
         bed.introduce(&machines)?;
+        let mut generator = Generator::open(&bed.host, &bed.far)?;
         for way in self.plan.ways {
             fleet::address(&mut machines, bed.sender(*way));
-            self.way(&mut bed, *way, &mut machines)?;
+            self.way(&mut bed, &mut generator, *way, &machines)?;
         }
         fleet::address(&mut machines, bed.sender(Way::Direct));
-        self.beside_downloads(&mut bed, &mut machines)?;
+        self.beside_downloads(&bed, &mut generator, &machines)?;
         bed.process.check()
     }
 
-    fn way(&mut self, bed: &mut Bed, way: Way, machines: &mut [Machine]) -> Result<()> {
+    fn way(
+        &mut self,
+        bed: &mut Bed,
+        generator: &mut Generator,
+        way: Way,
+        machines: &[Machine],
+    ) -> Result<()> {
         let name = bed.kind.name();
         let count = machines.len();
         let mut most = 0;
@@ -122,7 +131,7 @@ impl Run<'_> {
             let highest = search::highest(*kind, self.plan.step, 500, |load| {
                 self.say(name, &format!("{way:?}, {:?} at {}/s", load.kind, load.rate));
                 bed.process.check()?;
-                bed.generator.run(machines, load)
+                generator.run(machines, load)
             })?;
             most = highest.rate as u32;
             self.row(name, way, count, What::Highest(*kind, highest));
@@ -137,13 +146,18 @@ impl Run<'_> {
         for rate in rates {
             let load = Load { kind: Kind::Both, rate, time: self.plan.times };
             self.say(name, &format!("{way:?}, answers timed at {rate}/s"));
-            let outcome = bed.generator.run(machines, load)?;
+            let outcome = generator.run(machines, load)?;
             self.times(name, way, count, load, outcome, None)?;
         }
         Ok(())
     }
 
-    fn beside_downloads(&mut self, bed: &mut Bed, machines: &mut [Machine]) -> Result<()> {
+    fn beside_downloads(
+        &mut self,
+        bed: &Bed,
+        generator: &mut Generator,
+        machines: &[Machine],
+    ) -> Result<()> {
         let (name, count) = (bed.kind.name(), machines.len());
         self.say(name, "answers timed beside downloads");
         let _nginx = match bed.kind {
@@ -155,7 +169,7 @@ impl Run<'_> {
         };
         let downloads = Downloads::start(&bed.far, servers::ADDRESS)?;
         let load = Load { kind: Kind::Both, rate: BESIDE, time: self.plan.times };
-        let (outcome, traffic) = downloads.during(|| bed.generator.run(machines, load))?;
+        let (outcome, traffic) = downloads.during(|| generator.run(machines, load))?;
         self.times(name, Way::Direct, count, load, outcome, Some(traffic))
     }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: how fast talos-pxe is, beside other servers.
 
+mod checker;
 mod dhcp;
 mod generator;
 mod http;

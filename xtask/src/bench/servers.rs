@@ -10,7 +10,6 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::generator::Generator;
 use super::report::Way;
 use crate::exec;
 use crate::lab::process::Process;
@@ -84,8 +83,6 @@ pub struct Bed {
     pub host: Host,
     /// The other end, where the load comes from.
     pub far: Host,
-    /// What sends and receives there.
-    pub generator: Generator,
     target: Target,
 }
 
@@ -151,8 +148,7 @@ pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path) -> Result<Bed> {
     };
     neighbours(&host, [(RELAY.mac, RELAY.address)])?;
     let target = Target { address: ADDRESS.into(), mac: host.mac_bytes()? };
-    let generator = Generator::open(&far)?;
-    Ok(Bed { kind, process, host, far, generator, target })
+    Ok(Bed { kind, process, host, far, target })
 }
 
 /// Files go over a second cable, so that they take the server's CPUs but not the first cable's

@@ -6,4 +6,7 @@ pub mod fleet;
 pub mod frame;
 pub mod packets;
 pub mod reply;
+pub mod ring;
+pub mod stamp;
 pub mod sum;
+pub mod xsk;

@@ -22,7 +22,7 @@ use crate::lab::server::{self, Server};
 use crate::lab::{Host, Lab};
 use crate::load::fleet;
 use crate::load::frame::{Ask, Client, Sender, Target};
-use crate::load::packets::{Packets, Share};
+use crate::load::packets::Packets;
 use crate::load::reply::{ACK, NAK, OFFER, Reply};
 use crate::setup::{self, Group};
 
@@ -152,7 +152,7 @@ impl Run {
         Ok(Run {
             daemon,
             arguments: arguments.map(str::to_owned).to_vec(),
-            packets: Packets::open(&far, Share::ALL)?,
+            packets: Packets::open(&far)?,
             host,
             by_mac: machines.iter().enumerate().map(|(n, m)| (m.sender.mac, n)).collect(),
             machines,
@@ -290,7 +290,7 @@ impl Run {
 
     /// Takes one reply; false when there is none.
     fn take_reply(&mut self) -> Result<bool> {
-        match self.packets.receive(|arrival| Reply::parse(arrival.frame)) {
+        match self.packets.receive(Reply::parse) {
             None => return Ok(false),
             Some(None) => bail!("the daemon sent something that is no DHCP reply"),
             Some(Some(reply)) => self.on_reply(reply)?,
