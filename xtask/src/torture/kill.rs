@@ -37,11 +37,18 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// How long after a restart a machine asks for its lease before the server counts as silent.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// In one of so many rounds the daemon stops, before it is killed, for so long that no horizon
+/// reaches as far: four lease times would.
+const FREEZES: u32 = 25;
+const FREEZE: Duration = Duration::from_secs(100);
+
 /// What happened in a run that ended well.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     /// How often the daemon was killed.
     pub kills: u64,
+    /// How often it had stopped for long before, and the XDP program answered alone.
+    pub freezes: u64,
     /// Leases granted.
     pub leases: u64,
     /// Leases extended.
@@ -56,10 +63,10 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { kills, leases, renewals, releases, handed_on, checked } = self;
+        let Report { kills, freezes, leases, renewals, releases, handed_on, checked } = self;
         write!(
             f,
-            "{kills} kills, {leases} leases, {renewals} renewals, {releases} releases; \
+            "{kills} kills, {freezes} of them after a long stop; {leases} leases, {renewals} renewals, {releases} releases; \
              {handed_on} addresses went to another machine; after the restarts {checked} leases \
              were asked for, and none was forgotten"
         )
@@ -77,7 +84,7 @@ pub fn kill(options: &Kill) -> Result<Report> {
     let mut run = Run::new(&lab, &options.xdp, seed)?;
     let bar = ProgressBar::new(options.rounds.into());
     for round in 0..options.rounds {
-        run.round().with_context(|| format!("in round {round} of --seed {seed}"))?;
+        run.round(round).with_context(|| format!("in round {round} of --seed {seed}"))?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -107,6 +114,8 @@ struct Asking {
 struct Run {
     daemon: PathBuf,
     arguments: Vec<String>,
+    /// Whether the daemon attaches its XDP program.
+    xdp: bool,
     host: Host,
     packets: Packets,
     machines: Vec<Guest>,
@@ -152,6 +161,7 @@ impl Run {
         Ok(Run {
             daemon,
             arguments: arguments.map(str::to_owned).to_vec(),
+            xdp: xdp != "off",
             packets: Packets::open(&far)?,
             host,
             by_mac: machines.iter().enumerate().map(|(n, m)| (m.sender.mac, n)).collect(),
@@ -166,7 +176,7 @@ impl Run {
 
 impl Run {
     /// Starts the daemon, lets all machines check their leases, lets them work, and kills it.
-    fn round(&mut self) -> Result<()> {
+    fn round(&mut self, number: u32) -> Result<()> {
         interrupt::check()?;
         let mut server = Server::launch(&self.daemon, &self.host, &self.arguments)?;
         // The moments in which it opens its state are worth a kill of their own.
@@ -177,8 +187,16 @@ impl Run {
             server = Server::launch(&self.daemon, &self.host, &self.arguments)?;
         }
         server.wait_until_ready()?;
+        if self.random.bool() {
+            self.let_others_ask_first(&mut server)?;
+        }
         self.check_leases(&mut server)?;
-        let end = now() + Duration::from_millis(self.random.u64(300..1200));
+        let mut end = now() + Duration::from_millis(self.random.u64(300..1200));
+        if self.xdp && number % FREEZES == FREEZES / 5 {
+            server.process().freeze()?;
+            self.report.freezes += 1;
+            end += FREEZE;
+        }
         while now() < end {
             self.work(&mut server)?;
         }
@@ -195,6 +213,24 @@ impl Run {
         for machine in &mut self.machines {
             machine.asking = None;
             machine.next = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Lets machines without a lease ask for one, before those that hold one are heard: were an
+    /// address forgotten, it would be given to another machine now.
+    fn let_others_ask_first(&mut self, server: &mut Server) -> Result<()> {
+        let end = now() + Duration::from_secs(1);
+        while now() < end {
+            let time = now();
+            for number in 0..self.machines.len() {
+                let Some(machine) = self.machines.get(number) else { continue };
+                let waits = machine.asking.is_some_and(|asking| asking.sent + PATIENCE > time);
+                if !waits && self.ledger.of(number, time).is_none() {
+                    self.ask(number, Ask::Discover)?;
+                }
+            }
+            self.take_replies(server)?;
         }
         Ok(())
     }
