@@ -3,8 +3,6 @@
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
-
 use super::generator::{Outcome, Running};
 use crate::load::reply::{Reply, sums_are_right};
 use crate::load::xsk::{Incoming, Nanos, now};
@@ -19,44 +17,56 @@ const DRAIN: Nanos = 1_000_000_000;
 /// What is known of the answers to a load.
 pub struct Checker<'a> {
     running: &'a Running<'a>,
-    /// Whether the request of each number has its answer.
-    answered: Vec<bool>,
-    outcome: Outcome,
+    /// When the answer to the request of each number came; 0 before that.
+    came: Vec<Nanos>,
+    answered: u64,
+    wrong: u64,
+    /// What was wrong with the first of them.
+    fault: Option<String>,
 }
 
 impl<'a> Checker<'a> {
     /// Knows of no answer yet.
-    ///
-    /// # Errors
-    /// Never: see [`Outcome::none`].
-    pub fn new(running: &'a Running<'a>) -> Result<Checker<'a>> {
-        let answered = vec![false; running.count() as usize];
-        Ok(Checker { running, answered, outcome: Outcome::none()? })
+    pub fn new(running: &'a Running<'a>) -> Checker<'a> {
+        let came = vec![0; running.count() as usize];
+        Checker { running, came, answered: 0, wrong: 0, fault: None }
     }
 
     /// Checks answers until there is one to each request, or none for a second after the last
     /// request.
-    ///
-    /// # Errors
-    /// Never.
-    pub fn check_all(mut self, incoming: &mut Incoming) -> Result<Outcome> {
+    pub fn check_all(&mut self, incoming: &mut Incoming) {
         let pause = Duration::from_secs(1) * GATHER / self.running.rate().max(1);
         let pause = pause.clamp(Duration::from_micros(50), Duration::from_millis(5));
         let mut deadline = None;
-        while self.outcome.answered < self.running.count() {
+        loop {
             let ended = self.running.ended();
             incoming.take_all(|frame, at| {
                 if let Err(fault) = self.check(frame, at) {
-                    self.outcome.wrong += 1;
-                    self.outcome.fault.get_or_insert(fault);
+                    self.wrong += 1;
+                    self.fault.get_or_insert(fault);
                 }
             });
-            if ended && now() > *deadline.get_or_insert_with(|| now() + DRAIN) {
-                break;
+            let late = ended && now() > *deadline.get_or_insert_with(|| now() + DRAIN);
+            if late || ended && self.answered == self.running.count() {
+                return;
             }
             thread::sleep(pause);
         }
-        Ok(self.outcome)
+    }
+
+    /// Says what came of it, once all was sent.
+    pub fn judge(self, outcome: &mut Outcome) {
+        outcome.answered = self.answered;
+        outcome.wrong = self.wrong;
+        outcome.fault = self.fault;
+        for (number, came) in (0..).zip(self.came) {
+            let (due, sent) = (self.running.due(number), self.running.sent(number));
+            outcome.late.saturating_record(sent.saturating_sub(due));
+            if came > 0 {
+                outcome.latency.saturating_record(came.saturating_sub(due));
+                outcome.service.saturating_record(came.saturating_sub(sent));
+            }
+        }
     }
 
     fn check(&mut self, frame: &[u8], at: Nanos) -> Result<(), String> {
@@ -65,8 +75,8 @@ impl<'a> Checker<'a> {
         };
         // Anything else is an answer to a load before this one.
         let Some(number) = self.running.number(reply.xid) else { return Ok(()) };
-        let (Some(request), Some(answered)) =
-            (self.running.request(number), self.answered.get_mut(number as usize))
+        let (Some(request), Some(came)) =
+            (self.running.request(number), self.came.get_mut(number as usize))
         else {
             return Ok(());
         };
@@ -74,14 +84,11 @@ impl<'a> Checker<'a> {
         if (reply.kind, reply.mac, reply.address) != right {
             return Err(format!("{reply:?} instead of {right:?}"));
         }
-        if std::mem::replace(answered, true) {
+        if std::mem::replace(came, at) != 0 {
             return Err(format!("a second answer: {reply:?}"));
         }
-        let outcome = &mut self.outcome;
-        outcome.answered += 1;
-        outcome.latency.saturating_record(at.saturating_sub(self.running.due(number)));
-        outcome.service.saturating_record(at.saturating_sub(self.running.sent(number)));
-        if outcome.answered % SAMPLE == 0 && !sums_are_right(frame) {
+        self.answered += 1;
+        if self.answered % SAMPLE == 0 && !sums_are_right(frame) {
             return Err(format!("wrong checksum: {frame:02x?}"));
         }
         Ok(())

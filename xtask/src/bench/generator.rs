@@ -5,7 +5,12 @@
 //! One thread sends. Where an XDP program answers, it does so on this thread's CPU, since a cable
 //! between namespaces has no hardware that would interrupt another. A second thread checks every
 //! answer; the kernel has noted when each came, so it does not matter when it does.
+//!
+//! Most of the time that one frame takes on such a cable goes into making a packet buffer for it.
+//! So where an XDP program answers, very high rates are sent without.
 
+use std::io;
+use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -17,13 +22,17 @@ use hdrhistogram::Histogram;
 use super::checker::Checker;
 use crate::interrupt;
 use crate::lab::Host;
+use crate::lab::netns::Netns;
 use crate::load::cpu;
 use crate::load::fleet::Machine;
+use crate::load::inject::{self, Injector};
 use crate::load::reply::{ACK, OFFER};
 use crate::load::xsk::{self, Incoming, Nanos, Outgoing, now};
 
 /// The most frames that are sent at once. There are more machines, so none is among them twice.
-const BATCH: usize = 32;
+const BATCH: usize = inject::MOST;
+/// From this rate on, frames are sent without packet buffers where they can be.
+const INJECT: u32 = 200_000;
 /// With less time than this between frames, waiting means to look at the clock again and again.
 const SPIN: Nanos = 20_000;
 /// Longer times count as this one.
@@ -99,19 +108,6 @@ impl Outcome {
     /// Whether every request got its right answer.
     pub fn is_lossless(&self) -> bool {
         self.answered == self.sent && self.wrong == 0
-    }
-
-    /// Adds what the other thread knows.
-    fn add(&mut self, other: Outcome) -> Result<()> {
-        self.sent += other.sent;
-        self.answered += other.answered;
-        self.wrong += other.wrong;
-        self.fault = self.fault.take().or(other.fault);
-        self.seconds = self.seconds.max(other.seconds);
-        self.latency.add(other.latency)?;
-        self.service.add(other.service)?;
-        self.late.add(other.late)?;
-        Ok(())
     }
 
     /// Whether the generator kept up with the rate.
@@ -204,7 +200,7 @@ impl<'a> Running<'a> {
     }
 
     /// Sends all requests, each when it is due.
-    fn send_all(&self, outgoing: &mut Outgoing) -> Result<Outcome> {
+    fn send_all(&self, sender: &mut Sender<'_>) -> Result<Outcome> {
         let mut outcome = Outcome::none()?;
         let (count, mut number, mut last_check) = (self.count(), 0, self.start);
         while number < count {
@@ -213,62 +209,86 @@ impl<'a> Running<'a> {
                 interrupt::check()?;
                 last_check = time;
             }
-            let end = count.min(number + BATCH as u64);
-            let first = number;
+            let (first, end) = (number, count.min(number + BATCH as u64));
             while number < end && self.due(number) <= time {
-                self.add(outgoing, number, time, &mut outcome)?;
+                self.add(sender, number)?;
                 number += 1;
             }
             if number > first {
-                outgoing.flush().context("cannot send")?;
-                outcome.sent += number - first;
+                self.flush(sender, first..number).context("cannot send")?;
             }
             let wait = self.due(number).saturating_sub(now());
             if wait > SPIN {
                 thread::sleep(Duration::from_nanos(wait));
             }
         }
+        outcome.sent = count;
         outcome.seconds = now().saturating_sub(self.start) as f64 / 1e9;
         Ok(outcome)
     }
 
-    fn add(
-        &self,
-        outgoing: &mut Outgoing,
-        number: u64,
-        time: Nanos,
-        outcome: &mut Outcome,
-    ) -> Result<()> {
+    fn add(&self, sender: &mut Sender<'_>, number: u64) -> Result<()> {
         let request = self.request(number).context("no machines")?;
-        let frame =
-            if request.discover { &request.machine.discover } else { &request.machine.renew };
+        let Machine { discover, renew, .. } = request.machine;
+        let frame = if request.discover { discover } else { renew };
         let xid = self.first.wrapping_add(number as u32);
-        if let Some(sent) = self.sent.get(number as usize) {
-            sent.store(time, Ordering::Relaxed);
+        let write = |to: &mut [u8]| frame.write(xid, to);
+        match sender {
+            Sender::Socket(outgoing) => outgoing.add(write),
+            Sender::Injector(injector) => injector.add(write),
         }
-        outcome.late.saturating_record(time.saturating_sub(self.due(number)));
-        outgoing.add(|to| frame.write(xid, to)).context("cannot send")
+        .context("cannot send")
     }
+
+    fn flush(&self, sender: &mut Sender<'_>, numbers: Range<u64>) -> io::Result<()> {
+        let note = |number: u64, time| {
+            if let Some(sent) = self.sent.get(number as usize) {
+                sent.store(time, Ordering::Relaxed);
+            }
+        };
+        match sender {
+            Sender::Socket(outgoing) => {
+                let time = now();
+                numbers.for_each(|number| note(number, time));
+                outgoing.flush()
+            }
+            Sender::Injector(injector) => {
+                injector.flush(|number, time| note(numbers.start + number as u64, time))
+            }
+        }
+    }
+}
+
+/// How requests are sent.
+enum Sender<'a> {
+    Socket(&'a mut Outgoing),
+    Injector(&'a mut Injector),
 }
 
 /// What makes loads.
 #[derive(Debug)]
 pub struct Generator {
+    netns: Netns,
     outgoing: Outgoing,
     incoming: Incoming,
+    /// For the highest rates, where they arrive.
+    injector: Option<Injector>,
     /// The transaction identifier of the next request.
     next: u32,
 }
 
 impl Generator {
     /// Takes the far end of a host's cable. From then on nobody else receives there what DHCP
-    /// servers send.
+    /// servers send. `native` says that an XDP program answers at the near end, in the driver.
     ///
     /// # Errors
     /// Without root.
-    pub fn open(host: &Host, far: &Host) -> Result<Generator> {
+    pub fn open(host: &Host, far: &Host, native: bool) -> Result<Generator> {
         let (outgoing, incoming) = xsk::open(host, far)?;
-        Ok(Generator { outgoing, incoming, next: 0 })
+        let netns = far.netns().clone();
+        let open = || Injector::open().context("cannot load the program that sends");
+        let injector = if native { Some(netns.inside(open)?) } else { None };
+        Ok(Generator { netns, outgoing, incoming, injector, next: 0 })
     }
 
     /// Runs a load.
@@ -277,34 +297,39 @@ impl Generator {
     /// When the interface fails, or the user interrupts it.
     pub fn run(&mut self, machines: &[Machine], load: Load) -> Result<Outcome> {
         ensure!(machines.len() >= 2 * BATCH, "a load needs {} machines or more", 2 * BATCH);
-        let Generator { outgoing, incoming, next } = self;
+        let Generator { netns, outgoing, incoming, injector, next } = self;
         incoming.take_all(|_, _| ());
         let lost = incoming.lost()?;
         let running = Running::new(machines, load, *next);
         *next = next.wrapping_add(running.count() as u32);
-        let (sent, checked) = thread::scope(|scope| {
-            let sending = scope.spawn(|| {
-                if running.gap() >= SPIN {
-                    be_as_prompt_as_hardware();
-                } else {
-                    stay_on(0);
-                }
-                let sent = running.send_all(outgoing);
-                running.ended.store(true, Ordering::Release);
-                sent
-            });
+        let mut sender = match injector {
+            Some(injector) if load.rate >= INJECT => Sender::Injector(injector),
+            _ => Sender::Socket(outgoing),
+        };
+        let (sent, checker) = thread::scope(|scope| {
             let checking = scope.spawn(|| {
                 be_as_prompt_as_hardware();
                 if running.gap() < SPIN {
                     stay_on(cpu::count() as usize - 1);
                 }
-                Checker::new(&running)?.check_all(incoming)
+                let mut checker = Checker::new(&running);
+                checker.check_all(incoming);
+                checker
             });
-            let sent = sending.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let sent = netns.inside(|| {
+                be_as_prompt_as_hardware();
+                if running.gap() < SPIN {
+                    stay_on(0);
+                }
+                let sent = running.send_all(&mut sender);
+                running.ended.store(true, Ordering::Release);
+                sent
+            });
+            running.ended.store(true, Ordering::Release);
             (sent, checking.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
         let mut outcome = sent?;
-        outcome.add(checked?)?;
+        checker.judge(&mut outcome);
         let lost = incoming.lost()? - lost;
         ensure!(lost == 0, "the generator lost {lost} replies: it has no room for them");
         Ok(outcome)

@@ -3,20 +3,32 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const LICENSE: &CStr = c"Dual MIT/GPL";
 
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_XSKMAP: u32 = 17;
+/// The map's memory can be shared.
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
-/// In the driver.
-const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+/// What the program transmits in a test run is really transmitted.
+const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
+/// Where a program runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Mode {
+    /// In the network stack (`XDP_FLAGS_SKB_MODE`).
+    Generic = 1 << 1,
+    /// In the driver (`XDP_FLAGS_DRV_MODE`).
+    Native = 1 << 2,
+}
 
 // Each of these is the begin of `union bpf_attr`; the kernel takes the rest for zero.
 
@@ -26,6 +38,7 @@ struct MapAttributes {
     key_size: u32,
     value_size: u32,
     entries: u32,
+    flags: u32,
 }
 
 #[repr(C)]
@@ -51,6 +64,38 @@ struct LinkAttributes {
     interface: u32,
     attach_type: u32,
     flags: u32,
+}
+
+#[repr(C)]
+struct RunAttributes {
+    program: u32,
+    result: u32,
+    frame_length: u32,
+    output_length: u32,
+    frame: u64,
+    output: u64,
+    repeat: u32,
+    duration: u32,
+    context_length: u32,
+    context_output_length: u32,
+    context: u64,
+    context_output: u64,
+    flags: u32,
+    cpu: u32,
+    batch: u32,
+    padding: u32,
+}
+
+/// `struct xdp_md`.
+#[repr(C)]
+#[derive(Default)]
+struct Context {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    interface: u32,
+    queue: u32,
+    to_interface: u32,
 }
 
 #[repr(C)]
@@ -88,11 +133,40 @@ impl Program {
         opened(bpf(BPF_PROG_LOAD, &attributes)?).map(Program)
     }
 
-    /// Attaches it to the interface of this name in the thread's namespace, in the driver.
+    /// Runs it `times` times on frames of zeros of this length, as if they came in by an interface
+    /// of the thread's namespace; a frame is really transmitted there when the program says so.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn run_live(&self, interface: u32, length: usize, times: u32) -> io::Result<()> {
+        let frame = vec![0_u8; length];
+        let context = Context { data_end: length as u32, interface, ..Context::default() };
+        let attributes = RunAttributes {
+            program: number(&self.0),
+            result: 0,
+            frame_length: length as u32,
+            output_length: 0,
+            frame: frame.as_ptr() as u64,
+            output: 0,
+            repeat: times,
+            duration: 0,
+            context_length: size_of::<Context>() as u32,
+            context_output_length: 0,
+            context: (&raw const context) as u64,
+            context_output: 0,
+            flags: BPF_F_TEST_XDP_LIVE_FRAMES,
+            cpu: 0,
+            batch: times,
+            padding: 0,
+        };
+        bpf(BPF_PROG_TEST_RUN, &attributes).map(drop)
+    }
+
+    /// Attaches it to the interface of this name in the thread's namespace.
     ///
     /// # Errors
     /// Without root, or when the interface already has a program.
-    pub fn attach(&self, interface: &CStr) -> io::Result<Link> {
+    pub fn attach(&self, interface: &CStr, mode: Mode) -> io::Result<Link> {
         // SAFETY: the name ends with a zero and outlives the call.
         #[allow(unsafe_code)]
         let interface = unsafe { libc::if_nametoindex(interface.as_ptr()) };
@@ -100,7 +174,7 @@ impl Program {
             program: number(&self.0),
             interface,
             attach_type: BPF_XDP,
-            flags: XDP_FLAGS_DRV_MODE,
+            flags: mode as u32,
         };
         opened(bpf(BPF_LINK_CREATE, &attributes)?).map(Link)
     }
@@ -122,14 +196,51 @@ impl Link {
     }
 }
 
+/// A map of one value, whose memory can be shared.
+#[derive(Debug)]
+pub struct Shared(OwnedFd);
+
+impl Shared {
+    /// A map whose value has this many octets.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn new(length: usize) -> io::Result<Shared> {
+        let attributes = MapAttributes {
+            map_type: BPF_MAP_TYPE_ARRAY,
+            key_size: 4,
+            value_size: length as u32,
+            entries: 1,
+            flags: BPF_F_MMAPABLE,
+        };
+        opened(bpf(BPF_MAP_CREATE, &attributes)?).map(Shared)
+    }
+
+    /// The number by which instructions name the map.
+    pub fn number(&self) -> u32 {
+        number(&self.0)
+    }
+}
+
+impl AsFd for Shared {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 impl Sockets {
     /// A map for one queue.
     ///
     /// # Errors
     /// Without root.
     pub fn new() -> io::Result<Sockets> {
-        let attributes =
-            MapAttributes { map_type: BPF_MAP_TYPE_XSKMAP, key_size: 4, value_size: 4, entries: 1 };
+        let attributes = MapAttributes {
+            map_type: BPF_MAP_TYPE_XSKMAP,
+            key_size: 4,
+            value_size: 4,
+            entries: 1,
+            flags: 0,
+        };
         opened(bpf(BPF_MAP_CREATE, &attributes)?).map(Sockets)
     }
 

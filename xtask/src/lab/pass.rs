@@ -8,7 +8,7 @@ use std::ffi::CStr;
 
 use anyhow::{Context, Result};
 
-use super::bpf::{Link, Program};
+use super::bpf::{Link, Mode, Program};
 use super::netns::Netns;
 
 /// The program `return XDP_PASS`: `r0 = 2; exit`.
@@ -19,6 +19,6 @@ const PROGRAM: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
 /// # Errors
 /// Without root, or when the interface already has a program.
 pub fn attach(netns: &Netns, interface: &CStr) -> Result<Link> {
-    let attach = || Program::load(&PROGRAM)?.attach(interface);
+    let attach = || Program::load(&PROGRAM)?.attach(interface, Mode::Native);
     netns.inside(|| attach().context("cannot attach an XDP program to a cable of the lab"))
 }

@@ -4,6 +4,8 @@
 pub mod cpu;
 pub mod fleet;
 pub mod frame;
+pub mod inject;
+pub mod instruction;
 pub mod packets;
 pub mod reply;
 pub mod ring;

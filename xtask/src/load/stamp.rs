@@ -3,28 +3,14 @@
 
 use std::io;
 
+use super::instruction::*;
 use crate::lab::bpf::{Program, Sockets};
 
 /// What the program puts in front of each frame: nanoseconds of the monotonic clock, in the byte
 /// order of this machine.
 pub const STAMP: usize = size_of::<u64>();
 
-// Operation codes (linux/bpf.h).
-const MOVE: u8 = 0xbf;
-const SET: u8 = 0xb7;
-const ADD: u8 = 0x07;
-const LOAD_64_BITS: u8 = 0x18;
-const LOAD_OCTET: u8 = 0x71;
-const LOAD_HALF: u8 = 0x69;
-const LOAD_WORD: u8 = 0x61;
-const STORE_DOUBLE: u8 = 0x7b;
-const UNLESS_EQUAL: u8 = 0x55;
-const IF_GREATER: u8 = 0x2d;
-const CALL: u8 = 0x85;
-const EXIT: u8 = 0x95;
-
 // Helpers.
-const KTIME_GET_NS: i32 = 5;
 const REDIRECT_MAP: i32 = 51;
 const ADJUST_META: i32 = 54;
 
@@ -77,12 +63,4 @@ pub fn program(sockets: &Sockets) -> io::Result<Program> {
         instruction(SET, 0, 0, 0, XDP_PASS),
         instruction(EXIT, 0, 0, 0, 0),
     ])
-}
-
-/// An instruction in the kernel's format. Registers are numbered from 0.
-fn instruction(code: u8, to: u8, from: u8, offset: i16, immediate: i32) -> u64 {
-    let [low, high] = offset.to_ne_bytes();
-    let [a, b, c, d] = immediate.to_ne_bytes();
-    let registers = if cfg!(target_endian = "little") { from << 4 | to } else { to << 4 | from };
-    u64::from_ne_bytes([code, registers, low, high, a, b, c, d])
 }
