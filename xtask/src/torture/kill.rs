@@ -116,6 +116,8 @@ struct Run {
     arguments: Vec<String>,
     /// Whether the daemon attaches its XDP program.
     xdp: bool,
+    /// Whether the last daemon stopped long before it was killed.
+    frozen: bool,
     host: Host,
     packets: Packets,
     machines: Vec<Guest>,
@@ -162,6 +164,7 @@ impl Run {
             daemon,
             arguments: arguments.map(str::to_owned).to_vec(),
             xdp: xdp != "off",
+            frozen: false,
             packets: Packets::open(&far)?,
             host,
             by_mac: machines.iter().enumerate().map(|(n, m)| (m.sender.mac, n)).collect(),
@@ -187,7 +190,7 @@ impl Run {
             server = Server::launch(&self.daemon, &self.host, &self.arguments)?;
         }
         server.wait_until_ready()?;
-        if self.random.bool() {
+        if std::mem::take(&mut self.frozen) || self.random.bool() {
             self.let_others_ask_first(&mut server)?;
         }
         self.check_leases(&mut server)?;
@@ -195,6 +198,7 @@ impl Run {
         if self.xdp && number % FREEZES == FREEZES / 5 {
             server.process().freeze()?;
             self.report.freezes += 1;
+            self.frozen = true;
             end += FREEZE;
         }
         while now() < end {
