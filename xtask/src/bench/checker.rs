@@ -88,7 +88,7 @@ impl<'a> Checker<'a> {
             return Err(format!("a second answer: {reply:?}"));
         }
         self.answered += 1;
-        if self.answered % SAMPLE == 0 && !sums_are_right(frame) {
+        if self.answered.is_multiple_of(SAMPLE) && !sums_are_right(frame) {
             return Err(format!("wrong checksum: {frame:02x?}"));
         }
         Ok(())

@@ -190,7 +190,7 @@ impl<'a> Running<'a> {
         let discover = match self.load.kind {
             Kind::Discover => true,
             Kind::Renew => false,
-            Kind::Both => (number + number / fleet) % 2 == 0,
+            Kind::Both => (number + number / fleet).is_multiple_of(2),
         };
         Some(Request { machine: self.machines.get((number % fleet) as usize)?, discover })
     }
