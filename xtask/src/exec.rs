@@ -30,6 +30,19 @@ pub fn output_with_errors_shown(command: &mut Command) -> Result<String> {
     wait(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit()))
 }
 
+/// The cargo that runs us, without what it told us of ourselves: the build of a library that reads
+/// that would begin anew whenever it is another's.
+pub fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.as_encoded_bytes();
+        if name.starts_with(b"CARGO_PKG_") || name.starts_with(b"CARGO_MANIFEST_") {
+            cargo.env_remove(variable);
+        }
+    }
+    cargo
+}
+
 /// The program of the target `name`, according to cargo's messages in JSON.
 pub fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::setup::{self, CoverageTools, Group};
-use crate::{interrupt, repository};
+use crate::{exec, interrupt, repository};
 
 /// Runs the tests.
 #[derive(Debug, clap::Args)]
@@ -128,7 +128,7 @@ fn relay(cargo: &mut Command, tally: &mut Tally) -> Result<bool> {
 }
 
 fn cargo() -> Command {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = exec::cargo();
     cargo.current_dir(repository());
     cargo
 }

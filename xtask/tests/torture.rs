@@ -4,7 +4,11 @@ use anyhow::{Result, ensure};
 use xtask::torture::{Kill, Report, kill};
 
 fn ten_rounds(xdp: &str) -> Result<Report> {
-    let report = kill(&Kill { rounds: 10, xdp: xdp.to_owned(), seed: None })?;
+    rounds(xdp, None)
+}
+
+fn rounds(xdp: &str, new_clients: Option<u32>) -> Result<Report> {
+    let report = kill(&Kill { rounds: 10, xdp: xdp.to_owned(), new_clients, seed: None })?;
     eprintln!("{report}");
     ensure!(report.checked > 0, "the test is blind: {report}");
     Ok(report)
@@ -24,4 +28,10 @@ fn no_promise_is_broken_by_a_kill() -> Result<()> {
 #[ignore = "lab: cargo xtask test"]
 fn no_promise_of_the_xdp_program_is_broken_by_a_kill() -> Result<()> {
     ten_rounds("native").map(drop)
+}
+
+#[test]
+#[ignore = "lab: cargo xtask test"]
+fn no_new_lease_is_lost_by_a_kill() -> Result<()> {
+    rounds("auto", Some(2000)).map(drop)
 }

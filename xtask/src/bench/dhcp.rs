@@ -8,13 +8,16 @@ use anyhow::{Context as _, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Dhcp;
-use super::generator::{Kind, Load, Outcome};
+use super::exchanges;
+use super::generator::{Generator, Kind, Load, Outcome};
 use super::http::{self, Downloads};
-use super::report::{self, Row, Way, What};
+use super::report::{self, Machine as Computer, Report, Row, Way, What};
 use super::search;
 use super::servers::{self, Bed};
+use super::testrun;
 use crate::lab::{Lab, server};
 use crate::load::fleet::{self, Machine};
+use crate::load::packets::Packets;
 use crate::setup::{self, Group};
 
 /// How much is measured.
@@ -27,6 +30,8 @@ struct Plan {
     step: Duration,
     /// How long answers are timed.
     times: Duration,
+    /// How long new clients come, in whole seconds.
+    clients: Duration,
 }
 
 const FULL: Plan = Plan {
@@ -35,6 +40,7 @@ const FULL: Plan = Plan {
     rates: &[1000, 10_000, 100_000],
     step: Duration::from_secs(2),
     times: Duration::from_secs(10),
+    clients: Duration::from_secs(5),
 };
 
 const QUICK: Plan = Plan {
@@ -43,6 +49,7 @@ const QUICK: Plan = Plan {
     rates: &[1000],
     step: Duration::from_millis(400),
     times: Duration::from_secs(2),
+    clients: Duration::from_secs(1),
 };
 
 /// The rate at which answers are timed beside downloads.
@@ -55,7 +62,7 @@ struct Run<'a> {
     daemon: PathBuf,
     root: PathBuf,
     bar: ProgressBar,
-    rows: Vec<Row>,
+    report: Report,
     /// What Kea can do, by way: it is measured first.
     of_kea: Vec<(Way, u32)>,
 }
@@ -66,23 +73,27 @@ pub fn main(dhcp: &Dhcp) -> Result<()> {
     let lab = Lab::new()?;
     let daemon = server::build_release()?;
     let root = root(lab.dir())?;
-    let machine = report::Machine::this();
     let bar = ProgressBar::no_length();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(500));
     let plan = if dhcp.quick { &QUICK } else { &FULL };
-    let mut run = Run { plan, lab, daemon, root, bar, rows: Vec::new(), of_kea: Vec::new() };
-    for kind in servers::Kind::ALL {
-        if dhcp.only.is_none_or(|only| only == kind) {
-            run.server(kind, kind.machines(dhcp.machines))?;
+    let wanted = |kind| dhcp.only.is_none_or(|only| only == kind);
+    let answers = if wanted(servers::Kind::FastPath) { testrun::measure()? } else { Vec::new() };
+    let (machine, xdp, rows, exchanges) = (Computer::this(), None, Vec::new(), Vec::new());
+    let report = Report { machine, xdp, answers, rows, exchanges };
+    let mut run = Run { plan, lab, daemon, root, bar, report, of_kea: Vec::new() };
+    for kind in servers::Kind::ALL.into_iter().filter(|kind| wanted(*kind)) {
+        run.server(kind, kind.machines(dhcp.machines))?;
+        if kind != servers::Kind::Dnsmasq {
+            run.new_clients(kind)?;
         }
     }
     run.bar.finish_and_clear();
-    println!("{}", report::markdown(&machine, &run.rows));
+    println!("{}", report::markdown(&run.report));
     if let Some(file) = &dhcp.json {
-        let text = format!("{:#}\n", report::json(&machine, &run.rows));
+        let text = format!("{:#}\n", report::json(&run.report));
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
@@ -103,18 +114,35 @@ impl Run<'_> {
         let mut bed = servers::start(&self.lab, kind, &self.daemon, &self.root)?;
         self.say(name, "first addresses");
         let sender = bed.sender(Way::Direct);
-        let mut machines = fleet::bind(bed.generator.one(), sender, count, kind.window())?;
+        let mut machines =
+            fleet::bind(&mut Packets::open(&bed.far)?, sender, count, kind.window())?;
         bed.introduce(&machines)?;
+        self.report.xdp = self.report.xdp.take().or_else(|| bed.process.xdp_mode());
+        let mut generator = Generator::open(&bed.host, &bed.far, kind == servers::Kind::FastPath)?;
         for way in self.plan.ways {
             fleet::address(&mut machines, bed.sender(*way));
-            self.way(&mut bed, *way, &mut machines)?;
+            self.way(&mut bed, &mut generator, *way, &machines)?;
         }
         fleet::address(&mut machines, bed.sender(Way::Direct));
-        self.beside_downloads(&mut bed, &mut machines)?;
+        self.beside_downloads(&bed, &mut generator, &machines)?;
         bed.process.check()
     }
 
-    fn way(&mut self, bed: &mut Bed, way: Way, machines: &mut [Machine]) -> Result<()> {
+    fn new_clients(&mut self, kind: servers::Kind) -> Result<()> {
+        let say = |what: &str| self.say(kind.name(), what);
+        let (plan, lab) = (self.plan, &self.lab);
+        let found = exchanges::highest(lab, kind, &self.daemon, &self.root, plan.clients, say)?;
+        self.report.exchanges.push(found);
+        Ok(())
+    }
+
+    fn way(
+        &mut self,
+        bed: &mut Bed,
+        generator: &mut Generator,
+        way: Way,
+        machines: &[Machine],
+    ) -> Result<()> {
         let name = bed.kind.name();
         let count = machines.len();
         let mut most = 0;
@@ -122,7 +150,7 @@ impl Run<'_> {
             let highest = search::highest(*kind, self.plan.step, 500, |load| {
                 self.say(name, &format!("{way:?}, {:?} at {}/s", load.kind, load.rate));
                 bed.process.check()?;
-                bed.generator.run(machines, load)
+                generator.run(machines, load)
             })?;
             most = highest.rate as u32;
             self.row(name, way, count, What::Highest(*kind, highest));
@@ -137,13 +165,18 @@ impl Run<'_> {
         for rate in rates {
             let load = Load { kind: Kind::Both, rate, time: self.plan.times };
             self.say(name, &format!("{way:?}, answers timed at {rate}/s"));
-            let outcome = bed.generator.run(machines, load)?;
+            let outcome = generator.run(machines, load)?;
             self.times(name, way, count, load, outcome, None)?;
         }
         Ok(())
     }
 
-    fn beside_downloads(&mut self, bed: &mut Bed, machines: &mut [Machine]) -> Result<()> {
+    fn beside_downloads(
+        &mut self,
+        bed: &Bed,
+        generator: &mut Generator,
+        machines: &[Machine],
+    ) -> Result<()> {
         let (name, count) = (bed.kind.name(), machines.len());
         self.say(name, "answers timed beside downloads");
         let _nginx = match bed.kind {
@@ -151,11 +184,11 @@ impl Run<'_> {
                 let folder = tempfile::tempdir_in(self.lab.dir())?.keep();
                 http::nginx(&bed.host, &self.root, &folder)?
             }
-            servers::Kind::FastPath | servers::Kind::Userspace => Vec::new(),
+            servers::Kind::FastPath | servers::Kind::Daemon => Vec::new(),
         };
         let downloads = Downloads::start(&bed.far, servers::ADDRESS)?;
         let load = Load { kind: Kind::Both, rate: BESIDE, time: self.plan.times };
-        let (outcome, traffic) = downloads.during(|| bed.generator.run(machines, load))?;
+        let (outcome, traffic) = downloads.during(|| generator.run(machines, load))?;
         self.times(name, Way::Direct, count, load, outcome, Some(traffic))
     }
 
@@ -176,7 +209,7 @@ impl Run<'_> {
     }
 
     fn row(&mut self, server: &'static str, way: Way, machines: usize, what: What) {
-        self.rows.push(Row { server, way, machines, what });
+        self.report.rows.push(Row { server, way, machines, what });
     }
 
     fn say(&self, name: &str, what: &str) {

@@ -1,34 +1,42 @@
 //! An open-loop load of DHCP requests: each is sent when it is due, whatever became of those
 //! before it, and its answer's time counts from when it was due. So a server that stalls is seen
 //! to stall.
+//!
+//! One thread sends. Where an XDP program answers, it does so on this thread's CPU, since a cable
+//! between namespaces has no hardware that would interrupt another. A second thread checks every
+//! answer; the kernel has noted when each came, so it does not matter when it does.
+//!
+//! Most of the time that one frame takes on such a cable goes into making a packet buffer for it.
+//! So where an XDP program answers, very high rates are sent without.
 
+use std::io;
+use std::ops::Range;
 use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 
+use super::checker::Checker;
 use crate::interrupt;
 use crate::lab::Host;
+use crate::lab::netns::Netns;
+use crate::load::cpu;
 use crate::load::fleet::Machine;
-use crate::load::packets::{Nanos, Packets, Share, now};
-use crate::load::reply::{ACK, OFFER, Reply, sums_are_right};
+use crate::load::inject::{self, Injector};
+use crate::load::reply::{ACK, OFFER};
+use crate::load::xsk::{self, Incoming, Nanos, Outgoing, now};
 
-/// How many threads there can be.
-const THREADS: u32 = 2;
-/// The rate that one thread manages, in requests a second.
-const ONE_CAN: u32 = 150_000;
 /// The most frames that are sent at once. There are more machines, so none is among them twice.
-const BATCH: usize = 32;
+const BATCH: usize = inject::MOST;
+/// From this rate on, frames are sent without packet buffers where they can be.
+const INJECT: u32 = 200_000;
 /// With less time than this between frames, waiting means to look at the clock again and again.
 const SPIN: Nanos = 20_000;
-/// One in this many replies has its checksums checked.
-const SAMPLE: u64 = 64;
 /// Longer times count as this one.
 const LONGEST: Nanos = 60_000_000_000;
-/// How long answers may take after the last request.
-const DRAIN: Nanos = 1_000_000_000;
 
 /// What machines ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,139 +110,240 @@ impl Outcome {
         self.answered == self.sent && self.wrong == 0
     }
 
-    /// Adds what another thread did at the same time.
-    fn add(&mut self, other: Outcome) -> Result<()> {
-        self.sent += other.sent;
-        self.answered += other.answered;
-        self.wrong += other.wrong;
-        self.fault = self.fault.take().or(other.fault);
-        self.seconds = self.seconds.max(other.seconds);
-        self.latency.add(other.latency)?;
-        self.service.add(other.service)?;
-        self.late.add(other.late)?;
-        Ok(())
-    }
-
     /// Whether the generator kept up with the rate.
     pub fn in_time(&self, load: &Load) -> bool {
         self.seconds < load.time.as_secs_f64() * 1.02
     }
 }
 
-/// The slot of a request among this many.
-fn slot_of(xid: u32, slots: usize) -> usize {
-    (xid / THREADS) as usize % slots
+/// A load on its way, as both threads know it: what the request of each number is.
+#[derive(Debug)]
+pub struct Running<'a> {
+    machines: &'a [Machine],
+    load: Load,
+    /// The transaction identifier of the first request.
+    first: u32,
+    start: Nanos,
+    /// When each request was sent.
+    sent: Vec<AtomicU64>,
+    /// Whether no more will be sent.
+    ended: AtomicBool,
 }
 
-/// A request whose answer is awaited.
-#[derive(Clone, Copy, Default)]
-struct Slot {
-    xid: u32,
-    machine: u32,
-    due: Nanos,
-    sent: Nanos,
-    /// The type of the right answer; 0 once it came.
-    expected: u8,
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Who asks.
+    pub machine: &'a Machine,
+    /// What: DISCOVER, or else REQUEST.
+    pub discover: bool,
 }
 
-/// What makes loads: as many threads as it takes, each with its own socket and its own machines.
+impl Request<'_> {
+    /// The type of the right answer.
+    pub fn expected(self) -> u8 {
+        if self.discover { OFFER } else { ACK }
+    }
+}
+
+impl<'a> Running<'a> {
+    fn new(machines: &'a [Machine], load: Load, first: u32) -> Running<'a> {
+        let count = (f64::from(load.rate) * load.time.as_secs_f64()) as usize;
+        let sent = (0..count).map(|_| AtomicU64::new(0)).collect();
+        let ended = AtomicBool::new(false);
+        Running { machines, load, first, start: now() + 1_000_000, sent, ended }
+    }
+
+    /// How many requests there are.
+    pub fn count(&self) -> u64 {
+        self.sent.len() as u64
+    }
+
+    /// How many requests there are in a second.
+    pub fn rate(&self) -> u32 {
+        self.load.rate
+    }
+
+    /// Whether no more will be sent.
+    pub fn ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// The number of the request with this transaction identifier, if it is of this load.
+    pub fn number(&self, xid: u32) -> Option<u64> {
+        Some(u64::from(xid.wrapping_sub(self.first))).filter(|number| *number < self.count())
+    }
+
+    /// When a request is due.
+    pub fn due(&self, number: u64) -> Nanos {
+        self.start + (number as f64 * (1e9 / f64::from(self.load.rate.max(1)))) as u64
+    }
+
+    /// When a request was sent; 0 before that.
+    pub fn sent(&self, number: u64) -> Nanos {
+        self.sent.get(number as usize).map_or(0, |sent| sent.load(Ordering::Relaxed))
+    }
+
+    /// A request of this load.
+    pub fn request(&self, number: u64) -> Option<Request<'a>> {
+        let fleet = self.machines.len() as u64;
+        let discover = match self.load.kind {
+            Kind::Discover => true,
+            Kind::Renew => false,
+            Kind::Both => (number + number / fleet).is_multiple_of(2),
+        };
+        Some(Request { machine: self.machines.get((number % fleet) as usize)?, discover })
+    }
+
+    fn gap(&self) -> Nanos {
+        1_000_000_000 / u64::from(self.load.rate.max(1))
+    }
+
+    /// Sends all requests, each when it is due.
+    fn send_all(&self, sender: &mut Sender<'_>) -> Result<Outcome> {
+        let mut outcome = Outcome::none()?;
+        let (count, mut number, mut last_check) = (self.count(), 0, self.start);
+        while number < count {
+            let time = now();
+            if time > last_check + 100_000_000 {
+                interrupt::check()?;
+                last_check = time;
+            }
+            let (first, end) = (number, count.min(number + BATCH as u64));
+            while number < end && self.due(number) <= time {
+                self.add(sender, number)?;
+                number += 1;
+            }
+            if number > first {
+                self.flush(sender, first..number).context("cannot send")?;
+            }
+            let wait = self.due(number).saturating_sub(now());
+            if wait > SPIN {
+                thread::sleep(Duration::from_nanos(wait));
+            }
+        }
+        outcome.sent = count;
+        outcome.seconds = now().saturating_sub(self.start) as f64 / 1e9;
+        Ok(outcome)
+    }
+
+    fn add(&self, sender: &mut Sender<'_>, number: u64) -> Result<()> {
+        let request = self.request(number).context("no machines")?;
+        let Machine { discover, renew, .. } = request.machine;
+        let frame = if request.discover { discover } else { renew };
+        let xid = self.first.wrapping_add(number as u32);
+        let write = |to: &mut [u8]| frame.write(xid, to);
+        match sender {
+            Sender::Socket(outgoing) => outgoing.add(write),
+            Sender::Injector(injector) => injector.add(write),
+        }
+        .context("cannot send")
+    }
+
+    fn flush(&self, sender: &mut Sender<'_>, numbers: Range<u64>) -> io::Result<()> {
+        let note = |number: u64, time| {
+            if let Some(sent) = self.sent.get(number as usize) {
+                sent.store(time, Ordering::Relaxed);
+            }
+        };
+        match sender {
+            Sender::Socket(outgoing) => {
+                let time = now();
+                numbers.for_each(|number| note(number, time));
+                outgoing.flush()
+            }
+            Sender::Injector(injector) => {
+                injector.flush(|number, time| note(numbers.start + number as u64, time))
+            }
+        }
+    }
+}
+
+/// How requests are sent.
+enum Sender<'a> {
+    Socket(&'a mut Outgoing),
+    Injector(&'a mut Injector),
+}
+
+/// What makes loads.
 #[derive(Debug)]
 pub struct Generator {
-    packets: [Packets; THREADS as usize],
-    /// The number of the next request.
+    netns: Netns,
+    outgoing: Outgoing,
+    incoming: Incoming,
+    /// For the highest rates, where they arrive.
+    injector: Option<Injector>,
+    /// The transaction identifier of the next request.
     next: u32,
 }
 
 impl Generator {
-    /// Opens the sockets on `eth0` of a host.
+    /// Takes the far end of a host's cable. From then on nobody else receives there what DHCP
+    /// servers send. `native` says that an XDP program answers at the near end, in the driver.
     ///
     /// # Errors
     /// Without root.
-    pub fn open(host: &Host) -> Result<Generator> {
-        let open = |remainder| Packets::open(host, Share { remainder, divisor: THREADS });
-        Ok(Generator { packets: [open(0)?, open(1)?], next: 0 })
-    }
-
-    /// The socket that receives the answers to even transaction identifiers.
-    pub fn one(&mut self) -> &mut Packets {
-        let [one, _] = &mut self.packets;
-        one
+    pub fn open(host: &Host, far: &Host, native: bool) -> Result<Generator> {
+        let (outgoing, incoming) = xsk::open(host, far)?;
+        let netns = far.netns().clone();
+        let open = || Injector::open().context("cannot load the program that sends");
+        let injector = if native { Some(netns.inside(open)?) } else { None };
+        Ok(Generator { netns, outgoing, incoming, injector, next: 0 })
     }
 
     /// Runs a load.
     ///
     /// # Errors
     /// When the interface fails, or the user interrupts it.
-    pub fn run(&mut self, machines: &mut [Machine], load: Load) -> Result<Outcome> {
+    pub fn run(&mut self, machines: &[Machine], load: Load) -> Result<Outcome> {
         ensure!(machines.len() >= 2 * BATCH, "a load needs {} machines or more", 2 * BATCH);
-        let threads = if load.rate < ONE_CAN { 1 } else { THREADS };
-        let share = Load { rate: load.rate / threads, ..load };
-        let first = self.next;
-        self.next = first.wrapping_add((f64::from(load.rate) * load.time.as_secs_f64()) as u32 + 1);
-        let fleets = machines.chunks_mut(machines.len().div_ceil(threads as usize));
-        let start = now() + 1_000_000;
-        let outcomes: Vec<Result<Outcome>> = thread::scope(|scope| {
-            let sending: Vec<_> = fleets
-                .zip(&mut self.packets)
-                .zip(0..)
-                .map(|((machines, packets), cpu)| {
-                    scope.spawn(move || {
-                        if threads > 1 {
-                            stay_on(cpu);
-                        } else if 1_000_000_000 / u64::from(load.rate.max(1)) >= SPIN {
-                            be_as_prompt_as_hardware();
-                        }
-                        let xids = Xids { first, parity: cpu };
-                        Running::new(packets, machines, share, xids)?.run(share, start)
-                    })
-                })
-                .collect();
-            sending
-                .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
+        let Generator { netns, outgoing, incoming, injector, next } = self;
+        incoming.take_all(|_, _| ());
+        let lost = incoming.lost()?;
+        let running = Running::new(machines, load, *next);
+        *next = next.wrapping_add(running.count() as u32);
+        let mut sender = match injector {
+            Some(injector) if load.rate >= INJECT => Sender::Injector(injector),
+            _ => Sender::Socket(outgoing),
+        };
+        let (sent, checker) = thread::scope(|scope| {
+            let checking = scope.spawn(|| {
+                be_as_prompt_as_hardware();
+                if running.gap() < SPIN {
+                    stay_on(cpu::count() as usize - 1);
+                }
+                let mut checker = Checker::new(&running);
+                checker.check_all(incoming);
+                checker
+            });
+            let sent = netns.inside(|| {
+                be_as_prompt_as_hardware();
+                if running.gap() < SPIN {
+                    stay_on(0);
+                }
+                let sent = running.send_all(&mut sender);
+                running.ended.store(true, Ordering::Release);
+                sent
+            });
+            running.ended.store(true, Ordering::Release);
+            (sent, checking.join().unwrap_or_else(|panic| resume_unwind(panic)))
         });
-        let mut outcomes = outcomes.into_iter();
-        let mut all = outcomes.next().context("no machines")??;
-        for outcome in outcomes {
-            all.add(outcome?)?;
-        }
-        Ok(all)
+        let mut outcome = sent?;
+        checker.judge(&mut outcome);
+        let lost = incoming.lost()? - lost;
+        ensure!(lost == 0, "the generator lost {lost} replies: it has no room for them");
+        Ok(outcome)
     }
 }
 
-/// The transaction identifiers of a thread's requests: even ones or odd ones.
-#[derive(Clone, Copy)]
-struct Xids {
-    first: u32,
-    parity: u32,
-}
-
-impl Xids {
-    /// That of the request with this number.
-    fn of(self, number: u64) -> u32 {
-        self.first.wrapping_add(number as u32).wrapping_mul(THREADS) | self.parity
-    }
-}
-
-/// A load that runs on one thread.
-struct Running<'a> {
-    packets: &'a mut Packets,
-    machines: &'a mut [Machine],
-    xids: Xids,
-    /// By transaction identifier, modulo their number.
-    slots: Vec<Slot>,
-    outcome: Outcome,
-}
-
-/// Keeps this thread on one CPU: what it sends is then also received there.
-fn stay_on(cpu: u32) {
+/// Keeps this thread on one CPU.
+fn stay_on(cpu: usize) {
     // SAFETY: an empty set is all zeros; the set outlives the calls, which change this thread's
     // CPUs alone. Without the right to, it runs anywhere.
     #[allow(unsafe_code)]
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu as usize, &mut set);
+        libc::CPU_SET(cpu, &mut set);
         libc::sched_setaffinity(0, size_of_val(&set), &raw const set);
     }
 }
@@ -248,135 +357,4 @@ fn be_as_prompt_as_hardware() {
     unsafe {
         libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters)
     };
-}
-
-impl<'a> Running<'a> {
-    fn new(
-        packets: &'a mut Packets,
-        machines: &'a mut [Machine],
-        load: Load,
-        xids: Xids,
-    ) -> Result<Running<'a>> {
-        // Room for the answers of two seconds.
-        let slots = (load.rate as usize).saturating_mul(2).next_power_of_two();
-        Ok(Running {
-            packets,
-            machines,
-            xids,
-            slots: vec![Slot::default(); slots],
-            outcome: Outcome::none()?,
-        })
-    }
-
-    fn run(mut self, load: Load, start: Nanos) -> Result<Outcome> {
-        while self.packets.receive(|_| ()).is_some() {}
-        let count = (f64::from(load.rate) * load.time.as_secs_f64()) as u64;
-        let gap = 1e9 / f64::from(load.rate.max(1));
-        let due = |number: u64| start + (number as f64 * gap) as u64;
-        let mut number = 0;
-        let mut last_check = start;
-        while number < count {
-            let time = now();
-            if time - last_check.min(time) > 100_000_000 {
-                interrupt::check()?;
-                last_check = time;
-            }
-            let mut end = number;
-            while end < count && end - number < BATCH as u64 && due(end) <= time {
-                end += 1;
-            }
-            if end > number {
-                self.send(number..end, load.kind, due)?;
-                number = end;
-            }
-            while self.receive() {}
-            let wait = due(number).saturating_sub(now());
-            if wait > SPIN {
-                thread::sleep(Duration::from_nanos(wait));
-            }
-        }
-        let end = now();
-        self.outcome.seconds = (end.saturating_sub(start)) as f64 / 1e9;
-        while self.outcome.answered < self.outcome.sent && now() < end + DRAIN {
-            if !self.receive() {
-                self.packets.wait(1);
-            }
-        }
-        let lost = self.packets.lost()?;
-        ensure!(lost == 0, "the generator lost {lost} replies: it has no room for them");
-        Ok(self.outcome)
-    }
-
-    fn send(
-        &mut self,
-        numbers: std::ops::Range<u64>,
-        kind: Kind,
-        due: impl Fn(u64) -> Nanos,
-    ) -> Result<()> {
-        let (time, fleet, slots) = (now(), self.machines.len() as u64, self.slots.len());
-        for number in numbers.clone() {
-            let xid = self.xids.of(number);
-            let discover = match kind {
-                Kind::Discover => true,
-                Kind::Renew => false,
-                Kind::Both => (number + number / fleet) % 2 == 0,
-            };
-            let expected = if discover { OFFER } else { ACK };
-            let due = due(number);
-            let machine = number % fleet;
-            if let Some(slot) = self.slots.get_mut(slot_of(xid, slots)) {
-                *slot = Slot { xid, machine: machine as u32, due, sent: time, expected };
-            }
-            self.outcome.late.saturating_record(time.saturating_sub(due));
-        }
-        let mut frames = Vec::with_capacity(BATCH);
-        let start = (numbers.start % fleet) as usize;
-        let (before, after) = self.machines.split_at_mut(start);
-        for (number, machine) in numbers.clone().zip(after.iter_mut().chain(before)) {
-            let xid = self.xids.of(number);
-            let slot = self.slots.get(slot_of(xid, slots)).copied().unwrap_or_default();
-            let frame =
-                if slot.expected == OFFER { &mut machine.discover } else { &mut machine.renew };
-            frames.push(frame.with_xid(xid));
-        }
-        self.packets.send(&frames).context("cannot send")?;
-        self.outcome.sent += frames.len() as u64;
-        Ok(())
-    }
-
-    /// Takes an answer; false when there is none.
-    fn receive(&mut self) -> bool {
-        let Running { packets, machines, slots, outcome, .. } = self;
-        let taken = packets.receive(|arrival| {
-            let Some(reply) = Reply::parse(arrival.frame) else {
-                return Err(format!("not a DHCP reply: {:02x?}", arrival.frame));
-            };
-            let index = slot_of(reply.xid, slots.len());
-            let slot = slots.get_mut(index).filter(|slot| slot.xid == reply.xid);
-            // An answer to a load before this one.
-            let Some(slot) = slot else { return Ok(()) };
-            let Some(machine) = machines.get(slot.machine as usize) else { return Ok(()) };
-            let right = (slot.expected, machine.mac, machine.address);
-            if (reply.kind, reply.mac, reply.address) != right {
-                return Err(format!("{reply:?} instead of {right:?}"));
-            }
-            slot.expected = 0;
-            outcome.answered += 1;
-            outcome.latency.saturating_record(arrival.at.saturating_sub(slot.due));
-            outcome.service.saturating_record(arrival.at.saturating_sub(slot.sent));
-            if outcome.answered % SAMPLE == 0 && arrival.summed && !sums_are_right(arrival.frame) {
-                return Err(format!("wrong checksum: {:02x?}", arrival.frame));
-            }
-            Ok(())
-        });
-        match taken {
-            None => false,
-            Some(Ok(())) => true,
-            Some(Err(fault)) => {
-                outcome.wrong += 1;
-                outcome.fault.get_or_insert(fault);
-                true
-            }
-        }
-    }
 }

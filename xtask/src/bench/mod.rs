@@ -1,12 +1,16 @@
 //! `cargo xtask bench`: how fast talos-pxe is, beside other servers.
 
+mod checker;
 mod dhcp;
+mod exchanges;
 mod generator;
 mod http;
 mod images;
+mod ratios;
 mod report;
 mod search;
 mod servers;
+mod testrun;
 
 use std::path::PathBuf;
 
@@ -26,14 +30,15 @@ enum What {
     Http(Http),
 }
 
-/// DHCP: replies a second without loss, and the time to answer, also while files are sent.
+/// DHCP: the time of an answer, replies and new clients a second without loss, and latency, also
+/// while files are sent.
 ///
 /// Thousands of machines at one end of a cable ask a server at the other end: talos-pxe with its
 /// XDP program and without, Kea, and dnsmasq. Every reply is checked. Figures are worth something
 /// only when nothing else runs on the machine: the table says the load average.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  cargo xtask bench dhcp --quick              About a minute.
+  cargo xtask bench dhcp --quick              Some three minutes.
   cargo xtask bench dhcp --json dhcp.json     All of it, and the figures in a file.
   cargo xtask bench dhcp --only kea           One server.")]
 struct Dhcp {

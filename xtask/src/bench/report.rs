@@ -5,9 +5,12 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use super::exchanges::{self, Exchanges};
 use super::generator::{Kind, Load, Outcome};
 use super::http::Traffic;
+use super::ratios::{self, Ratio};
 use super::search::Highest;
+use super::testrun::{self, Answer};
 use crate::exec;
 use crate::load::cpu;
 
@@ -72,7 +75,8 @@ pub enum Way {
 }
 
 impl Way {
-    fn name(self) -> &'static str {
+    /// Its name in the tables.
+    pub fn name(self) -> &'static str {
         match self {
             Way::Direct => "direct",
             Way::Relayed => "relayed",
@@ -112,9 +116,32 @@ pub enum What {
     Times(Load, Box<Outcome>, Option<Traffic>),
 }
 
+/// All that a run measured.
+#[derive(Debug)]
+pub struct Report {
+    /// Where.
+    pub machine: Machine,
+    /// The modes in which the kernel ran the XDP program, as the daemon says.
+    pub xdp: Option<String>,
+    /// The times of answers without a cable.
+    pub answers: Vec<Answer>,
+    /// What was measured over a cable.
+    pub rows: Vec<Row>,
+    /// New clients.
+    pub exchanges: Vec<Exchanges>,
+}
+
 /// The run as Markdown.
-pub fn markdown(machine: &Machine, rows: &[Row]) -> String {
-    let mut text = format!("{}\n\n", machine.line());
+pub fn markdown(report: &Report) -> String {
+    let Report { machine, xdp, answers, rows, exchanges } = report;
+    let mut text =
+        format!("{} XDP mode: {}.\n\n", machine.line(), xdp.as_deref().unwrap_or("none"));
+    if !answers.is_empty() {
+        text.push_str("The XDP program by the kernel's test run, without a cable:\n\n");
+        text.push_str(testrun::HEAD);
+        text.extend(answers.iter().map(Answer::markdown));
+        text.push_str("\nOver a cable (veth), every reply checked:\n\n");
+    }
     text.push_str("| server | machines | way | requests | most replies/s without loss |\n");
     text.push_str("| --- | ---: | --- | --- | ---: |\n");
     for row in rows {
@@ -131,8 +158,10 @@ pub fn markdown(machine: &Machine, rows: &[Row]) -> String {
         }
     }
     text.push_str(
-        "\nMicroseconds from when a request was due until its answer came; in brackets from when \
-         it was sent. \"busy\" is the share of all CPUs.\n\n\
+        "\nMicroseconds from when a request was due until the kernel got its answer: that counts \
+         the generator's own lateness, of which the last column tells. In brackets from when it \
+         was sent: that is the server's and the cable's time alone. \"busy\" is the share of all \
+         CPUs; generator and server share them.\n\n\
          | server | way | requests/s | beside | p50 | p99 | max | lost | sent late, p99 |\n\
          | --- | --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |\n",
     );
@@ -163,17 +192,33 @@ pub fn markdown(machine: &Machine, rows: &[Row]) -> String {
             );
         }
     }
+    if !exchanges.is_empty() {
+        text.push_str("\nNew clients (perfdhcp), each of whose leases is stored:\n\n");
+        text.push_str(exchanges::HEAD);
+        text.extend(exchanges.iter().map(Exchanges::markdown));
+    }
+    let ratios = ratios::all(rows, exchanges);
+    if !ratios.is_empty() {
+        text.push('\n');
+        text.push_str(ratios::HEAD);
+        text.extend(ratios.iter().map(Ratio::markdown));
+    }
     text
 }
 
 /// The run as JSON; times in microseconds.
-pub fn json(machine: &Machine, rows: &[Row]) -> Value {
+pub fn json(report: &Report) -> Value {
+    let Report { machine, xdp, answers, rows, exchanges } = report;
     let versions: serde_json::Map<String, Value> =
         machine.versions.iter().map(|(name, version)| ((*name).into(), json!(version))).collect();
     json!({
         "machine": { "cpu": machine.cpu, "cpus": machine.cpus, "kernel": machine.kernel },
         "versions": versions,
         "load_average": { "before": machine.load_before, "after": cpu::load_average() },
+        "xdp_mode": xdp,
+        "answers": answers.iter().map(Answer::json).collect::<Vec<_>>(),
+        "new_clients": exchanges.iter().map(Exchanges::json).collect::<Vec<_>>(),
+        "ratios": ratios::all(rows, exchanges).iter().map(Ratio::json).collect::<Vec<_>>(),
         "rows": rows.iter().map(row_json).collect::<Vec<_>>(),
     })
 }

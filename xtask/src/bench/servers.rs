@@ -10,7 +10,6 @@ use anyhow::Result;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::generator::Generator;
 use super::report::Way;
 use crate::exec;
 use crate::lab::process::Process;
@@ -36,7 +35,7 @@ pub enum Kind {
     /// talos-pxe with its XDP program in the driver.
     FastPath,
     /// talos-pxe without XDP.
-    Userspace,
+    Daemon,
     /// Kea, multi-threaded, leases in a file.
     Kea,
     /// dnsmasq.
@@ -45,13 +44,13 @@ pub enum Kind {
 
 impl Kind {
     /// All of them: Kea first, for the others are asked at the rate that it can do.
-    pub const ALL: [Kind; 4] = [Kind::Kea, Kind::FastPath, Kind::Userspace, Kind::Dnsmasq];
+    pub const ALL: [Kind; 4] = [Kind::Kea, Kind::FastPath, Kind::Daemon, Kind::Dnsmasq];
 
     /// Its name in the tables.
     pub fn name(self) -> &'static str {
         match self {
             Kind::FastPath => "talos-pxe, XDP native",
-            Kind::Userspace => "talos-pxe, XDP off",
+            Kind::Daemon => "talos-pxe, XDP off",
             Kind::Kea => "Kea",
             Kind::Dnsmasq => "dnsmasq",
         }
@@ -61,7 +60,7 @@ impl Kind {
     /// quarter of a second; Kea queues few packets; dnsmasq answers one by one.
     pub fn window(self) -> usize {
         match self {
-            Kind::FastPath | Kind::Userspace => 2048,
+            Kind::FastPath | Kind::Daemon => 2048,
             Kind::Kea => 32,
             Kind::Dnsmasq => 4,
         }
@@ -84,8 +83,6 @@ pub struct Bed {
     pub host: Host,
     /// The other end, where the load comes from.
     pub far: Host,
-    /// What sends and receives there.
-    pub generator: Generator,
     target: Target,
 }
 
@@ -107,7 +104,7 @@ impl Bed {
                 &self.host,
                 machines.iter().map(|machine| (machine.mac, machine.address)),
             ),
-            Kind::FastPath | Kind::Userspace | Kind::Kea => Ok(()),
+            Kind::FastPath | Kind::Daemon | Kind::Kea => Ok(()),
         }
     }
 }
@@ -122,6 +119,13 @@ pub enum Running {
 }
 
 impl Running {
+    /// The mode in which the kernel runs talos-pxe's XDP program.
+    pub fn xdp_mode(&mut self) -> Option<String> {
+        let Running::Ours(server) = self else { return None };
+        let line = server.process().find("XDP program attached")?.text;
+        Some(line.split_once("mode=")?.1.split(' ').next()?.to_owned())
+    }
+
     /// Returns while it runs.
     ///
     /// # Errors
@@ -145,14 +149,13 @@ pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path) -> Result<Bed> {
     let state = tempfile::tempdir_in(lab.dir())?.keep();
     let process = match kind {
         Kind::FastPath => Running::Ours(ours(&host, daemon, root, &state, "native")?),
-        Kind::Userspace => Running::Ours(ours(&host, daemon, root, &state, "off")?),
+        Kind::Daemon => Running::Ours(ours(&host, daemon, root, &state, "off")?),
         Kind::Kea => Running::Peer(kea(&host, &state)?),
         Kind::Dnsmasq => Running::Peer(dnsmasq(&host, &state)?),
     };
     neighbours(&host, [(RELAY.mac, RELAY.address)])?;
     let target = Target { address: ADDRESS.into(), mac: host.mac_bytes()? };
-    let generator = Generator::open(&far)?;
-    Ok(Bed { kind, process, host, far, generator, target })
+    Ok(Bed { kind, process, host, far, target })
 }
 
 /// Files go over a second cable, so that they take the server's CPUs but not the first cable's

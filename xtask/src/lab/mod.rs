@@ -6,6 +6,7 @@
 //! mounts, and daemons that outlive the command.
 
 pub mod accel;
+pub mod bpf;
 pub mod capture;
 pub mod dnsmasq;
 pub mod guest;
@@ -28,8 +29,8 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use crate::exec;
+use bpf::{Link, Program};
 use netns::Netns;
-use pass::Pass;
 use process::Process;
 
 /// The switch that all hosts and machines of a lab are on.
@@ -53,8 +54,8 @@ pub struct Host {
     name: String,
     mac: String,
     netns: Netns,
-    /// Lets XDP programs on `eth0` transmit.
-    far_end: Option<Pass>,
+    /// Lets XDP programs on `eth0` transmit: a program on the other end of its cable.
+    far_end: Option<Link>,
 }
 
 impl Lab {
@@ -90,7 +91,7 @@ impl Lab {
              link set {name} master {BRIDGE} up",
             netns.path()
         ))?;
-        let port = Pass::attach(&self.netns, &CString::new(name)?)?;
+        let port = pass::attach(&self.netns, &CString::new(name)?)?;
         let host = Host { name: name.to_owned(), mac, netns, far_end: Some(port) };
         exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
         Ok(host)
@@ -112,7 +113,7 @@ impl Lab {
         add.args(["link", "add", "eth0", "address", near.mac(), "type", "veth"]);
         add.args(["peer", "name", "eth0", "address", far.mac(), "netns", &far.netns.path()]);
         exec::output(&mut add)?;
-        near.far_end = Some(Pass::attach(&far.netns, c"eth0")?);
+        near.far_end = Some(pass::attach(&far.netns, c"eth0")?);
         for host in [&near, &far] {
             exec::output(host.command("ip").args(["link", "set", "eth0", "addrgenmode", "none"]))?;
             exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
@@ -202,6 +203,16 @@ impl Host {
         let program = command.get_program().to_string_lossy();
         let name = format!("{} on {}", program.rsplit('/').next().unwrap_or(&program), self.name);
         Process::start(&name, command, None)
+    }
+
+    /// Puts a program in place of the one on the other end of its cable, which passes all frames
+    /// on.
+    ///
+    /// # Errors
+    /// When the cable is gone.
+    pub fn replace_far_end(&self, program: &Program) -> Result<()> {
+        let far_end = self.far_end.as_ref().context("no program is on the other end")?;
+        far_end.replace(program).context("cannot replace the program on a cable of the lab")
     }
 
     /// Gives `eth0` an address, such as `10.77.0.1/24`.

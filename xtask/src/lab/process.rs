@@ -181,6 +181,15 @@ impl Process {
         self.child.try_wait().with_context(|| format!("cannot wait for {}", self.name))
     }
 
+    /// Stops it where it is (SIGSTOP), as a computer that has too much to do might.
+    ///
+    /// # Errors
+    /// Never while it runs.
+    pub fn freeze(&self) -> Result<()> {
+        let pid = self.pid().context("no process")?;
+        kill_process_group(pid, Signal::STOP).with_context(|| format!("cannot stop {}", self.name))
+    }
+
     fn pid(&self) -> Option<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }

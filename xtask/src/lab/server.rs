@@ -37,8 +37,7 @@ pub fn build_release() -> Result<PathBuf> {
 }
 
 fn build_with(options: &[&str]) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = exec::cargo();
     command.args(["build", "--package", "talos-pxe", "--bin", "talos-pxe"]).args(options);
     command.arg("--message-format=json-render-diagnostics").current_dir(repository());
     let messages =

@@ -50,7 +50,7 @@ struct Binding<'a> {
 
 impl Binding<'_> {
     fn ask(&mut self, sender: Sender, ask: Ask) -> Result<()> {
-        self.xid = self.xid.wrapping_add(2);
+        self.xid = self.xid.wrapping_add(1);
         self.pending.insert(sender.mac, Pending { sender, xid: self.xid });
         self.timeouts.push_back((Instant::now() + PATIENCE, sender.mac, self.xid));
         self.packets.send(&[sender.ask(ask).with_xid(self.xid)]).context("cannot send")
@@ -107,7 +107,7 @@ pub fn bind(
     count: u32,
     window: usize,
 ) -> Result<Vec<Machine>> {
-    // Not the identifiers of the load that follows, and even ones, for the first socket.
+    // Not the identifiers of the load that follows.
     let xid = 0x8000_0000;
     let mut binding = Binding { packets, pending: HashMap::new(), timeouts: VecDeque::new(), xid };
     let mut machines = Vec::new();
@@ -125,7 +125,7 @@ pub fn bind(
             binding.ask(Sender { mac: mac(number), ..like }, Ask::Discover)?;
         }
         binding.give_up()?;
-        match binding.packets.receive(|arrival| Reply::parse(arrival.frame)) {
+        match binding.packets.receive(Reply::parse) {
             None => binding.packets.wait(10),
             Some(None) => {}
             Some(Some(reply)) => {

@@ -94,19 +94,35 @@ pub struct Frame {
 impl Frame {
     /// The frame with this transaction identifier.
     pub fn with_xid(&mut self, xid: u32) -> &[u8] {
-        let xid = xid.to_be_bytes();
-        let checksum = match !sum::fold(sum::add(self.sum, &xid)) {
-            0 => 0xffff,
-            checksum => checksum,
-        };
-        // Both ranges lie in headers that every frame has.
-        if let Some(field) = self.bytes.get_mut(XID) {
-            field.copy_from_slice(&xid);
-        }
-        if let Some(field) = self.bytes.get_mut(UDP_CHECKSUM) {
-            field.copy_from_slice(&checksum.to_be_bytes());
-        }
+        identify(&mut self.bytes, self.sum, xid);
         &self.bytes
+    }
+
+    /// Writes the frame with this transaction identifier to the front of `to`, which has room for
+    /// it; returns its length.
+    pub fn write(&self, xid: u32, to: &mut [u8]) -> usize {
+        let length = self.bytes.len();
+        if let Some(to) = to.get_mut(..length) {
+            to.copy_from_slice(&self.bytes);
+            identify(to, self.sum, xid);
+        }
+        length
+    }
+}
+
+/// Puts the transaction identifier and the UDP checksum into a frame.
+fn identify(frame: &mut [u8], sum: u64, xid: u32) {
+    let xid = xid.to_be_bytes();
+    let checksum = match !sum::fold(sum::add(sum, &xid)) {
+        0 => 0xffff,
+        checksum => checksum,
+    };
+    // Both ranges lie in headers that every frame has.
+    if let Some(field) = frame.get_mut(XID) {
+        field.copy_from_slice(&xid);
+    }
+    if let Some(field) = frame.get_mut(UDP_CHECKSUM) {
+        field.copy_from_slice(&checksum.to_be_bytes());
     }
 }
 

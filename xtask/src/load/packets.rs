@@ -1,7 +1,7 @@
-//! Many frames a second in and out of an interface (packet(7)).
+//! Thousands of frames a second in and out of an interface (packet(7)), whatever else is on it.
 //!
 //! They are sent many at a time, and received into a ring of memory that the kernel shares with
-//! us. The kernel notes when each came, so that nothing that keeps us from reading counts.
+//! us.
 
 use std::ffi::{CString, c_void};
 use std::io;
@@ -20,43 +20,6 @@ const BLOCK: usize = 1 << 16;
 const BLOCKS: usize = 128;
 const SLOTS: usize = BLOCKS * BLOCK / SLOT;
 
-/// A moment: nanoseconds of the real-time clock, which is the one that the kernel notes arrivals
-/// by.
-pub type Nanos = u64;
-
-/// Now.
-pub fn now() -> Nanos {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-/// A frame that came.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
-    /// The frame.
-    pub frame: &'a [u8],
-    /// When the kernel got it.
-    pub at: Nanos,
-    /// Whether its UDP checksum is complete; on a cable between namespaces the sender may leave
-    /// it to hardware that is not there.
-    pub summed: bool,
-}
-
-/// Which replies a socket receives: those whose transaction identifier is `remainder` modulo
-/// `divisor`. So several threads share an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Share {
-    /// Below the divisor.
-    pub remainder: u32,
-    /// A power of two.
-    pub divisor: u32,
-}
-
-impl Share {
-    /// Everything.
-    pub const ALL: Share = Share { remainder: 0, divisor: 1 };
-}
-
 /// A packet socket on `eth0` of a host that receives what DHCP servers send.
 #[derive(Debug)]
 pub struct Packets {
@@ -71,8 +34,8 @@ impl Packets {
     ///
     /// # Errors
     /// Without root.
-    pub fn open(host: &Host, share: Share) -> Result<Packets> {
-        host.netns().inside(|| open(share).context("cannot open a packet socket on eth0"))
+    pub fn open(host: &Host) -> Result<Packets> {
+        host.netns().inside(|| open().context("cannot open a packet socket on eth0"))
     }
 
     /// Sends frames, in order.
@@ -121,9 +84,8 @@ impl Packets {
     }
 
     /// Takes the next frame that came, if one did.
-    pub fn receive<T>(&mut self, take: impl FnOnce(Arrival<'_>) -> T) -> Option<T> {
-        let arrival = self.ring.frame(self.next)?;
-        let taken = take(arrival);
+    pub fn receive<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let taken = take(self.ring.frame(self.next)?);
         self.ring.give_back(self.next);
         self.next = (self.next + 1) % SLOTS;
         Some(taken)
@@ -139,33 +101,12 @@ impl Packets {
             libc::poll(&raw mut poll, 1, i32::from(milliseconds))
         };
     }
-
-    /// How many frames found no room in the ring since this was last asked.
-    ///
-    /// # Errors
-    /// When the kernel does not tell.
-    pub fn lost(&self) -> io::Result<u32> {
-        let mut stats = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
-        let mut length = size_of_val(&stats) as libc::socklen_t;
-        // SAFETY: pointer and length describe `stats`, which outlives the call.
-        #[allow(unsafe_code)]
-        let result = unsafe {
-            libc::getsockopt(
-                self.socket.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                (&raw mut stats).cast(),
-                &raw mut length,
-            )
-        };
-        if result == 0 { Ok(stats.tp_drops) } else { Err(io::Error::last_os_error()) }
-    }
 }
 
-fn open(share: Share) -> io::Result<Packets> {
+fn open() -> io::Result<Packets> {
     // No protocol yet: nothing is received before the filter and the ring are in place.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-    socket.attach_filter(&replies(share))?;
+    socket.attach_filter(&replies())?;
     set(&socket, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as libc::c_int))?;
     // Frames that we send are not for us, and need no queue on their way.
     set(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
@@ -187,27 +128,18 @@ fn open(share: Share) -> io::Result<Packets> {
 }
 
 /// The filter that takes UDP from port 67 behind an IPv4 header of 20 octets.
-fn replies(share: Share) -> [SockFilter; 9] {
+fn replies() -> [SockFilter; 6] {
     let load =
         |how: u32, at| SockFilter::new((libc::BPF_LD | libc::BPF_ABS | how) as u16, 0, 0, at);
     let must_be = |value, otherwise| {
         SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, otherwise, value)
     };
-    let mask = SockFilter::new(
-        (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16,
-        0,
-        0,
-        share.divisor - 1,
-    );
     let end = |take| SockFilter::new(libc::BPF_RET as u16, 0, 0, take);
     [
         load(libc::BPF_B, 23),
-        must_be(17, 6),
+        must_be(17, 3),
         load(libc::BPF_H, 34),
-        must_be(67, 4),
-        load(libc::BPF_W, 46),
-        mask,
-        must_be(share.remainder, 1),
+        must_be(67, 1),
         end(SLOT as u32),
         end(0),
     ]
@@ -274,7 +206,7 @@ impl Ring {
         }
     }
 
-    fn frame(&self, slot: usize) -> Option<Arrival<'_>> {
+    fn frame(&self, slot: usize) -> Option<&[u8]> {
         let status = self.status(slot).load(Ordering::Acquire);
         if status & libc::TP_STATUS_USER == 0 {
             return None;
@@ -282,14 +214,13 @@ impl Ring {
         // SAFETY: the slot is ours until its status is set back. The kernel has written a header
         // there, and the frame at the offset and of the length that it says, inside the slot.
         #[allow(unsafe_code)]
-        let (header, frame) = unsafe {
+        let frame = unsafe {
             let start = self.memory.add(slot * SLOT);
             let header = &*start.cast::<libc::tpacket2_hdr>();
             let (at, length) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
-            (header, std::slice::from_raw_parts(start.add(at), length.min(SLOT - at)))
+            std::slice::from_raw_parts(start.add(at), length.min(SLOT - at))
         };
-        let at = u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec);
-        Some(Arrival { frame, at, summed: status & libc::TP_STATUS_CSUMNOTREADY == 0 })
+        Some(frame)
     }
 
     fn give_back(&self, slot: usize) {

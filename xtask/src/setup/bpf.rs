@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use super::apt::{self, Package, package};
 use super::{program, run};
-use crate::repository;
+use crate::{exec, repository};
 
 #[allow(dead_code, reason = "the build script uses the rest")]
 #[path = "../../../talos-pxe/build/toolchain.rs"]
@@ -78,7 +78,7 @@ fn add_source_with_rustup() -> bool {
 
 fn install_linker(recipe: &LinkerRecipe) -> Result<()> {
     let LinkerRecipe { version, feature, llvm, .. } = recipe;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = exec::cargo();
     cargo
         .args(["install", "bpf-linker", "--locked", "--no-default-features", "--version", version])
         .args(["--features", feature, "--root"])

@@ -57,7 +57,7 @@ fn run(harness: &Path, frames: u64, seed: u64) -> Result<u64> {
 
 /// Builds the harness.
 fn build() -> Result<PathBuf> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = exec::cargo();
     cargo.args(["test", "--release", "--package", "talos-pxe", "--test", HARNESS, "--no-run"]);
     cargo.arg("--message-format=json-render-diagnostics").current_dir(repository());
     let messages = exec::output_with_errors_shown(&mut cargo).context("cannot build the test")?;

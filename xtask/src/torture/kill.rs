@@ -6,42 +6,46 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use fastrand::Rng;
 use indicatif::ProgressBar;
 
-use super::Kill;
+use super::daemon::{Daemon, Network};
 use super::ledger::{Fault, Ledger, Machine, Promise, now};
+use super::newcomers::newcomers;
+use super::{Kill, interrupted_start};
 use crate::interrupt;
-use crate::lab::server::{self, Server};
-use crate::lab::{Host, Lab};
+use crate::lab::Lab;
+use crate::lab::server::Server;
 use crate::load::fleet;
-use crate::load::frame::{Ask, Client, Sender, Target};
-use crate::load::packets::{Packets, Share};
+use crate::load::frame::{Ask, Client, Sender};
+use crate::load::packets::Packets;
 use crate::load::reply::{ACK, NAK, OFFER, Reply};
 use crate::setup::{self, Group};
 
-const NETWORK: &str = "10.77.0.1/16";
 /// 512 addresses.
-const RANGE: &str = "10.77.16.0-10.77.17.255";
+const NETWORK: Network =
+    Network { own: "10.77.0.1/16", address: [10, 77, 0, 1], range: "10.77.16.0-10.77.17.255" };
 const MACHINES: usize = 1000;
-/// The shortest that the daemon takes.
-const LEASE_TIME: &str = "30";
 /// How long a machine waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How long after a restart a machine asks for its lease before the server counts as silent.
 const SILENCE: Duration = Duration::from_secs(15);
+
+/// In one of so many rounds the daemon stops, before it is killed, for so long that no horizon
+/// reaches as far: four lease times would.
+const FREEZES: u32 = 25;
+const FREEZE: Duration = Duration::from_secs(100);
 
 /// What happened in a run that ended well.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     /// How often the daemon was killed.
     pub kills: u64,
+    /// How often it had stopped for long before, and the XDP program answered alone.
+    pub freezes: u64,
     /// Leases granted.
     pub leases: u64,
     /// Leases extended.
@@ -56,10 +60,10 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { kills, leases, renewals, releases, handed_on, checked } = self;
+        let Report { kills, freezes, leases, renewals, releases, handed_on, checked } = self;
         write!(
             f,
-            "{kills} kills, {leases} leases, {renewals} renewals, {releases} releases; \
+            "{kills} kills, {freezes} of them after a long stop; {leases} leases, {renewals} renewals, {releases} releases; \
              {handed_on} addresses went to another machine; after the restarts {checked} leases \
              were asked for, and none was forgotten"
         )
@@ -72,12 +76,15 @@ impl fmt::Display for Report {
 /// When a promise is broken, or the daemon does not start again.
 pub fn kill(options: &Kill) -> Result<Report> {
     setup::ensure(&[Group::Bpf])?;
+    if let Some(rate) = options.new_clients {
+        return newcomers(options, rate);
+    }
     let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
     let lab = Lab::new()?;
     let mut run = Run::new(&lab, &options.xdp, seed)?;
     let bar = ProgressBar::new(options.rounds.into());
     for round in 0..options.rounds {
-        run.round().with_context(|| format!("in round {round} of --seed {seed}"))?;
+        run.round(round).with_context(|| format!("in round {round} of --seed {seed}"))?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -105,9 +112,11 @@ struct Asking {
 
 /// A run.
 struct Run {
-    daemon: PathBuf,
-    arguments: Vec<String>,
-    host: Host,
+    daemon: Daemon,
+    /// Whether the daemon attaches its XDP program.
+    xdp: bool,
+    /// Whether the last daemon stopped long before it was killed.
+    frozen: bool,
     packets: Packets,
     machines: Vec<Guest>,
     by_mac: HashMap<[u8; 6], Machine>,
@@ -119,29 +128,8 @@ struct Run {
 
 impl Run {
     fn new(lab: &Lab, xdp: &str, seed: u64) -> Result<Run> {
-        let daemon = server::build()?;
-        let [host, far] = lab.cable(["server", "machines"])?;
-        let root = root(lab.dir())?;
-        let state = lab.dir().join("state");
-        let arguments = [
-            "--mode",
-            "server",
-            "--addr",
-            NETWORK,
-            "--range",
-            RANGE,
-            "--lease-time",
-            LEASE_TIME,
-            "--ra",
-            "off",
-            "--xdp",
-            xdp,
-            "--root",
-            &root.to_string_lossy(),
-            "--state",
-            &state.to_string_lossy(),
-        ];
-        let target = Target { address: [10, 77, 0, 1].into(), mac: host.mac_bytes()? };
+        let (daemon, far) = Daemon::new(lab, NETWORK, xdp)?;
+        let target = daemon.target;
         let machines: Vec<Guest> = (0..MACHINES)
             .map(|number| {
                 let mac = fleet::mac(number as u32);
@@ -151,9 +139,9 @@ impl Run {
             .collect();
         Ok(Run {
             daemon,
-            arguments: arguments.map(str::to_owned).to_vec(),
-            packets: Packets::open(&far, Share::ALL)?,
-            host,
+            xdp: xdp != "off",
+            frozen: false,
+            packets: Packets::open(&far)?,
             by_mac: machines.iter().enumerate().map(|(n, m)| (m.sender.mac, n)).collect(),
             machines,
             ledger: Ledger::default(),
@@ -166,19 +154,20 @@ impl Run {
 
 impl Run {
     /// Starts the daemon, lets all machines check their leases, lets them work, and kills it.
-    fn round(&mut self) -> Result<()> {
+    fn round(&mut self, number: u32) -> Result<()> {
         interrupt::check()?;
-        let mut server = Server::launch(&self.daemon, &self.host, &self.arguments)?;
-        // The moments in which it opens its state are worth a kill of their own.
-        if self.random.u8(..4) == 0 {
-            thread::sleep(Duration::from_millis(self.random.u64(..150)));
-            drop(server);
-            self.report.kills += 1;
-            server = Server::launch(&self.daemon, &self.host, &self.arguments)?;
+        let mut server = interrupted_start(&self.daemon, &mut self.random, &mut self.report)?;
+        if std::mem::take(&mut self.frozen) || self.random.bool() {
+            self.let_others_ask_first(&mut server)?;
         }
-        server.wait_until_ready()?;
         self.check_leases(&mut server)?;
-        let end = now() + Duration::from_millis(self.random.u64(300..1200));
+        let mut end = now() + Duration::from_millis(self.random.u64(300..1200));
+        if self.xdp && number % FREEZES == FREEZES / 5 {
+            server.process().freeze()?;
+            self.report.freezes += 1;
+            self.frozen = true;
+            end += FREEZE;
+        }
         while now() < end {
             self.work(&mut server)?;
         }
@@ -195,6 +184,24 @@ impl Run {
         for machine in &mut self.machines {
             machine.asking = None;
             machine.next = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Lets machines without a lease ask for one, before those that hold one are heard: were an
+    /// address forgotten, it would be given to another machine now.
+    fn let_others_ask_first(&mut self, server: &mut Server) -> Result<()> {
+        let end = now() + Duration::from_secs(1);
+        while now() < end {
+            let time = now();
+            for number in 0..self.machines.len() {
+                let Some(machine) = self.machines.get(number) else { continue };
+                let waits = machine.asking.is_some_and(|asking| asking.sent + PATIENCE > time);
+                if !waits && self.ledger.of(number, time).is_none() {
+                    self.ask(number, Ask::Discover)?;
+                }
+            }
+            self.take_replies(server)?;
         }
         Ok(())
     }
@@ -290,7 +297,7 @@ impl Run {
 
     /// Takes one reply; false when there is none.
     fn take_reply(&mut self) -> Result<bool> {
-        match self.packets.receive(|arrival| Reply::parse(arrival.frame)) {
+        match self.packets.receive(Reply::parse) {
             None => return Ok(false),
             Some(None) => bail!("the daemon sent something that is no DHCP reply"),
             Some(Some(reply)) => self.on_reply(reply)?,
@@ -324,7 +331,8 @@ impl Run {
                 self.ledger.promise(Promise { machine: number, address, until }, time)?;
                 self.report.checked += u64::from(machine.owed.take().is_some());
                 *(if renewed { &mut self.report.renewals } else { &mut self.report.leases }) += 1;
-                self.rest(number, 400);
+                // The program answers only for as long as it has room to note what it answers.
+                self.rest(number, if self.frozen { 20_000 } else { 400 });
             }
             (NAK, _) => {
                 self.ledger.refusal(number, time)?;
@@ -334,14 +342,4 @@ impl Run {
         }
         Ok(())
     }
-}
-
-/// A root folder with something to boot, which nobody fetches.
-fn root(lab: &Path) -> Result<PathBuf> {
-    let root = lab.join("root");
-    fs::create_dir_all(root.join("assets"))?;
-    for file in ["vmlinuz-amd64", "initramfs-amd64.xz"] {
-        File::create(root.join("assets").join(file))?;
-    }
-    Ok(root)
 }

@@ -1,13 +1,22 @@
 //! `cargo xtask torture`: long runs of faults, each of which has to end well.
 
+mod daemon;
 mod frames;
 mod kill;
 mod ledger;
+mod newcomers;
+
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use fastrand::Rng;
 
 pub use kill::{Report, kill};
+
+use crate::lab::server::Server;
+use daemon::Daemon;
 
 /// Tortures talos-pxe. Needs root.
 #[derive(Debug, Args)]
@@ -29,7 +38,9 @@ enum What {
 #[command(after_help = "Examples:
   cargo xtask torture kill                 100 times: some minutes.
   cargo xtask torture kill --rounds 10     What the tests do.
-  cargo xtask torture kill --seed 7        The same choices as in an earlier run.")]
+  cargo xtask torture kill --seed 7        The same choices as in an earlier run.
+  cargo xtask torture kill --new-clients 2000 --rounds 200
+                                           While machines come that were never seen.")]
 pub struct Kill {
     /// How often.
     #[arg(long, value_name = "N", default_value_t = 100)]
@@ -38,6 +49,10 @@ pub struct Kill {
     /// How the daemon attaches its XDP program: a value of its flag --xdp.
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub xdp: String,
+
+    /// Instead of machines that come again: so many new ones a second.
+    #[arg(long, value_name = "N")]
+    pub new_clients: Option<u32>,
 
     /// What all random choices come from; a failure names it.
     #[arg(long, value_name = "N")]
@@ -74,4 +89,18 @@ pub fn main(torture: &Torture) -> Result<()> {
         }
         What::Frames(options) => frames::frames(options),
     }
+}
+
+/// Starts the daemon and waits until it serves. The moments in which it opens its state are worth a
+/// kill of their own, sometimes.
+fn interrupted_start(daemon: &Daemon, random: &mut Rng, report: &mut Report) -> Result<Server> {
+    let mut server = daemon.launch()?;
+    if random.u8(..4) == 0 {
+        thread::sleep(Duration::from_millis(random.u64(..150)));
+        drop(server);
+        report.kills += 1;
+        server = daemon.launch()?;
+    }
+    server.wait_until_ready()?;
+    Ok(server)
 }
