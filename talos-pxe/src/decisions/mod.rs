@@ -4,5 +4,6 @@
 pub mod boot;
 pub mod dhcp;
 pub mod interface;
+pub mod inventory;
 pub mod ra;
 pub mod tftp;
