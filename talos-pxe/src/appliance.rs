@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::{RaChoice, Serve, UsageError};
-use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::loader::Loaders;
 use crate::decisions::boot::origin::Origin;
 use crate::decisions::boot::script;
@@ -22,7 +21,7 @@ use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::xdp::{self, Attachment, FastPath};
-use crate::edges::{dhcp, folder, http, port_error, ra, tftp};
+use crate::edges::{dhcp, http, port_error, ra, rules, tftp};
 use crate::state::leases::Leases;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
@@ -35,11 +34,10 @@ use crate::time::BootTime;
 pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<()> {
     // What needs no network is checked before anything of it is changed.
     let boot_files = tftp::BootFiles::load(&serve.firmware, &[&serve.bios_file, &serve.uefi_file])?;
-    let catalog = folder::load_catalog(&serve.root)?;
-    folder::check_kernels(&serve.root, &catalog)?;
+    rules::read(&serve.root)?;
     let prepared = interface::prepare(&Settings::from(serve), &shutdown).await;
     let Some(network) = prepared.map_err(usage_errors)? else { return Ok(()) };
-    let served = serve_on(&network, serve, catalog, boot_files, shutdown).await;
+    let served = serve_on(&network, serve, boot_files, shutdown).await;
     network.restore().await;
     served
 }
@@ -55,13 +53,13 @@ fn usage_errors(error: anyhow::Error) -> anyhow::Error {
 async fn serve_on(
     network: &Network,
     serve: &Serve,
-    catalog: Catalog,
     boot_files: tftp::BootFiles,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let address = network.uplink.address.addr();
     let origin = Origin { address, port: serve.ports.http_port };
-    let site = Arc::new(Site::new(&serve.root, &serve.firmware, origin, catalog));
+    let rules = rules::Watch::start(rules_source(network, serve, origin))?;
+    let site = Arc::new(Site::new(&serve.root, &serve.firmware, origin, rules.in_force()));
     let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
@@ -75,6 +73,7 @@ async fn serve_on(
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, shutdown.clone()));
     services.spawn(http::serve(http, http::router(site), shutdown.clone()));
+    services.spawn(rules.serve(shutdown.clone()));
     if advertises_router(serve.ra, network.uplink.mode) {
         let (interface, shutdown) = (network.interface.clone(), shutdown.clone());
         services.spawn(async move { ra::serve(&interface, shutdown).await });
@@ -87,6 +86,14 @@ async fn serve_on(
         shutdown.cancel();
     }
     outcome
+}
+
+fn rules_source(network: &Network, serve: &Serve, origin: Origin) -> rules::Source {
+    let own = network.uplink.address;
+    // Beside another DHCP server addresses are that server's to give.
+    let served =
+        (network.uplink.mode == Mode::Server).then(|| (own, serve.gw.unwrap_or(own.addr())));
+    rules::Source { root: serve.root.clone(), origin, served }
 }
 
 async fn attach_xdp(

@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use talos_pxe::decisions::boot::{origin::Origin, script};
-use talos_pxe::edges::folder::load_catalog;
 use talos_pxe::edges::http::{self, Site};
+use talos_pxe::edges::rules::{Source, Watch};
 use talos_pxe::edges::tftp::{self, BootFiles};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -44,12 +44,9 @@ impl Lab {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let (http, tftp) = (listener.local_addr().unwrap(), socket.local_addr().unwrap());
         let origin = Origin { address: Ipv4Addr::LOCALHOST, port: http.port() };
-        let site = Arc::new(Site::new(
-            folder.path(),
-            &firmware,
-            origin,
-            load_catalog(folder.path()).unwrap(),
-        ));
+        let source = Source { root: folder.path().to_owned(), origin, served: None };
+        let rules = Watch::start(source).unwrap().in_force();
+        let site = Arc::new(Site::new(folder.path(), &firmware, origin, rules));
         let files = BootFiles::load(&firmware, &["undionly.kpxe"]).unwrap();
         let shutdown = CancellationToken::new();
         runtime.spawn(http::serve(listener, http::router(site), shutdown.clone()));

@@ -39,11 +39,12 @@ pub(super) async fn get(
 async fn open(site: Arc<Site>, path: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {
     let secret = || io::Error::other("machine configs and credentials are not for everyone");
     let open = move || {
-        if is_named_secret(&path) || site.configs.contains(&path) {
+        let rules = site.rules();
+        if is_named_secret(&path) || rules.configs.contains(&path) {
             return Err(secret());
         }
         let opened = OpenFile::beneath(&site.assets, &path)?;
-        if opened.is_secret(&site.configs)? { Err(secret()) } else { Ok(opened) }
+        if opened.is_secret(&rules.configs)? { Err(secret()) } else { Ok(opened) }
     };
     tokio::task::spawn_blocking(open).await.map_err(|_| Refusal::Internal)
 }

@@ -22,11 +22,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::folder;
-use crate::decisions::boot::catalog::Catalog;
+use super::rules::{InForce, Rules};
 use crate::decisions::boot::origin::Origin;
 use crate::state::machines::Machines;
 use crate::state::tokens::Tokens;
-use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
 /// Everything that the boot network can ask us for by HTTP.
@@ -38,26 +37,28 @@ pub struct Site {
     firmware: PathBuf,
     /// How machines reach us.
     origin: Origin,
-    catalog: Catalog,
-    /// The assets that profiles name as configs: nobody's but a token holder's.
-    configs: Vec<AssetPath>,
+    /// Groups, profiles and the inventory, as they are at each moment.
+    rules: InForce,
     machines: Mutex<Machines>,
     tokens: Mutex<Tokens>,
 }
 
 impl Site {
-    /// What is reached at `origin`: the assets of `root`, the firmware folder, and scripts by the
-    /// groups and profiles of `catalog`. Files are read when they are asked for.
-    pub fn new(root: &Path, firmware: &Path, origin: Origin, catalog: Catalog) -> Self {
+    /// What is reached at `origin`: the assets of `root`, the firmware folder, and scripts by
+    /// the rules in force. Files are read when they are asked for.
+    pub fn new(root: &Path, firmware: &Path, origin: Origin, rules: InForce) -> Self {
         Self {
             assets: root.join("assets"),
             firmware: firmware.to_owned(),
             origin,
-            configs: catalog.configs(&origin),
-            catalog,
+            rules,
             machines: Mutex::default(),
             tokens: Mutex::default(),
         }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.rules.borrow().clone()
     }
 
     fn machines(&self) -> MutexGuard<'_, Machines> {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::{error, info, warn};
 
 use super::{Refusal, Site, folder, name};
-use crate::decisions::boot::answer::{Answer, answer};
+use crate::decisions::boot::answer::{Answer, answer, known_role};
 use crate::decisions::boot::catalog::Profile;
 use crate::decisions::boot::labels::Labels;
 use crate::decisions::boot::script;
@@ -41,7 +41,10 @@ pub(super) async fn ipxe(
         machines.seen(BootTime::now(), mac, client.ip());
         machines.role(mac).map(str::to_owned)
     });
-    let (profile, chosen) = match answer(&labels, remembered.as_deref(), &site.catalog) {
+    let rules = site.rules();
+    let planned = machine.and_then(|mac| rules.inventory.get(mac));
+    let answer = answer(&labels, remembered.as_deref(), planned, &rules.catalog);
+    let (profile, chosen) = match answer {
         Answer::Menu => {
             info!(machine = name(machine), client = %client.ip(), "menu");
             return Ok(respond(script::menu(&site.origin)));
@@ -58,7 +61,7 @@ pub(super) async fn ipxe(
     info!(
         machine = name(machine),
         client = %client.ip(),
-        role = chosen.or(remembered.as_deref()),
+        role = chosen.or(known_role(remembered.as_deref(), planned)),
         profile = profile.id,
         config = config.is_some(),
         "boot script"

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 use super::*;
-use crate::edges::folder::load_catalog;
+use crate::edges::rules::{Source, Watch};
 
 const ORIGIN: Origin = Origin { address: Ipv4Addr::new(192, 168, 123, 1), port: 8080 };
 const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: worker\n";
@@ -44,8 +44,10 @@ impl Lab {
         lab.write("firmware/snponly.efi", "MZ\0");
         lab.write("firmware/undionly.kpxe", "\u{7f}\0");
         let firmware = lab.root.path().join("firmware");
-        let site =
-            Site::new(lab.root.path(), &firmware, ORIGIN, load_catalog(lab.root.path()).unwrap());
+        let root = lab.root.path();
+        let source = Source { root: root.to_owned(), origin: ORIGIN, served: None };
+        let rules = Watch::start(source).unwrap().in_force();
+        let site = Site::new(root, &firmware, ORIGIN, rules);
         Self { router: router(Arc::new(site)), ..lab }
     }
 
