@@ -22,7 +22,7 @@ use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::xdp::{self, Attachment, FastPath};
 use crate::edges::{dhcp, http, port_error, ra, rules, tftp};
-use crate::state::leases::Leases;
+use crate::state::leases::{Leases, Reservations};
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
 
@@ -63,13 +63,15 @@ async fn serve_on(
     let loaders = Loaders { origin, bios: serve.bios_file.clone(), uefi: serve.uefi_file.clone() };
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
-    let dhcp = dhcp_service(network, serve, loaders, fast_path)?;
+    let in_force = rules.in_force();
+    let reservations = in_force.borrow().inventory.addresses().collect();
+    let dhcp = dhcp_service(network, serve, loaders, reservations, fast_path)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port)).await?;
 
     // When one service fails or ends, all do.
     let mut services = JoinSet::new();
-    services.spawn(dhcp.serve(shutdown.clone()));
+    services.spawn(dhcp.serve(in_force, shutdown.clone()));
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, shutdown.clone()));
     services.spawn(http::serve(http, http::router(site), shutdown.clone()));
@@ -144,6 +146,7 @@ fn dhcp_service(
     network: &Network,
     serve: &Serve,
     loaders: Loaders,
+    reservations: Reservations,
     mut fast_path: Option<Box<FastPath>>,
 ) -> anyhow::Result<dhcp::Service> {
     let own = network.uplink.address;
@@ -156,7 +159,8 @@ fn dhcp_service(
             info!(addresses = pool.size(), held = held.len(), "leasing");
             let leases = Leases::restore(pool, held).renewed_elsewhere(fast_path.is_some());
             let server = Server::new(settings, leases);
-            let leasing = dhcp::Leasing::start(server, store, fast_path.as_deref_mut())?;
+            let leasing =
+                dhcp::Leasing::start(server, store, reservations, fast_path.as_deref_mut())?;
             dhcp::Responder::Server(Box::new(leasing))
         }
     };

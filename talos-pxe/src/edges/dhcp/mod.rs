@@ -17,6 +17,7 @@ pub use responder::{Leasing, Responder};
 
 use super::packet::{Filter, PacketSocket};
 use super::port_error;
+use super::rules::InForce;
 use super::xdp::FastPath;
 use crate::decisions::boot::loader::Loaders;
 use crate::decisions::dhcp::server::Step;
@@ -29,6 +30,8 @@ use crate::wire::frame::{Arp, MAX_FRAME, UdpFrame};
 
 /// How often the XDP program's events are taken, which wakes nobody for them.
 const HEAR: Duration = Duration::from_millis(20);
+/// How often fixed addresses are looked after.
+const UPHOLD: Duration = Duration::from_secs(1);
 
 /// The DHCP service of one interface.
 pub struct Service {
@@ -89,11 +92,17 @@ impl Service {
         })
     }
 
-    /// Answers until `shutdown`.
-    pub async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    /// Answers until `shutdown`, and gives out the fixed addresses of the rules in force.
+    pub async fn serve(
+        mut self,
+        mut rules: InForce,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
         let (mut dhcp, mut pxe, mut arp) = ([0; MAX_FRAME], [0; MAX_FRAME], [0; MAX_FRAME]);
         let mut hear = interval(HEAR);
         hear.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut uphold = interval(UPHOLD);
+        uphold.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.responder.next_deadline();
             tokio::select! {
@@ -113,6 +122,8 @@ impl Service {
                     self.send_some(reply?).await;
                 }
                 _ = hear.tick(), if self.fast_path.is_some() => self.hear(),
+                Ok(()) = rules.changed() => self.reserve(&mut rules),
+                _ = uphold.tick() => self.uphold(),
                 () = shutdown.cancelled() => break,
             }
         }
@@ -201,6 +212,19 @@ impl Service {
             (&mut self.responder, &mut self.fast_path)
         {
             leasing.hear(fast_path);
+        }
+    }
+
+    fn reserve(&mut self, rules: &mut InForce) {
+        if let Responder::Server(leasing) = &mut self.responder {
+            let reservations = rules.borrow_and_update().inventory.addresses().collect();
+            leasing.reserve(reservations, self.fast_path.as_deref_mut());
+        }
+    }
+
+    fn uphold(&mut self) {
+        if let Responder::Server(leasing) = &mut self.responder {
+            leasing.uphold(self.fast_path.as_deref_mut());
         }
     }
 
