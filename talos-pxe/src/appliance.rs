@@ -151,7 +151,12 @@ fn dhcp_service(
 ) -> anyhow::Result<dhcp::Service> {
     let own = network.uplink.address;
     let responder = match network.uplink.mode {
-        Mode::Proxy => dhcp::Responder::Proxy,
+        Mode::Proxy => {
+            if reservations != Reservations::default() {
+                warn!("the inventory's addresses are not ours to give: there is a DHCP server");
+            }
+            dhcp::Responder::Proxy
+        }
         Mode::Server => {
             let settings = server_settings(network, serve, &loaders);
             let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;

@@ -23,7 +23,7 @@ impl Site {
         Ok(path)
     }
 
-    fn udhcpc(&self, host: &Host, options: &[&str]) -> Result<Process> {
+    pub fn udhcpc(&self, host: &Host, options: &[&str]) -> Result<Process> {
         let mut command = host.command("udhcpc");
         command.args(["-f", "-i", "eth0", "-s"]).arg(self.script()?).args(options);
         host.start(command)
@@ -38,7 +38,7 @@ impl Site {
     }
 }
 
-fn signal(process: &Process, signal: Signal) -> Result<()> {
+pub fn signal(process: &Process, signal: Signal) -> Result<()> {
     let pid = i32::try_from(process.id())?;
     Ok(kill_process(Pid::from_raw(pid).context("no process")?, signal)?)
 }

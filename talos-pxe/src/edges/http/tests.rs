@@ -33,11 +33,16 @@ struct Answer {
 
 impl Lab {
     fn new() -> Self {
+        Self::with("machines: []")
+    }
+
+    fn with(inventory: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         for folder in ["assets/sub", "firmware"] {
             fs::create_dir_all(root.path().join(folder)).unwrap();
         }
         let lab = Self { router: Router::new(), root };
+        lab.write("machines.yaml", inventory);
         lab.write("assets/vmlinuz-amd64", "0123456789");
         lab.write("assets/sub/initramfs.xz", "xz");
         lab.write("assets/worker.yaml", CONFIG);
@@ -102,6 +107,17 @@ async fn a_machine_goes_from_entry_to_kernel_and_config() {
     assert_eq!((config.status, config.body.as_str()), (200, CONFIG));
     assert_eq!(config.header("content-type"), "text/yaml");
     assert_eq!(config.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
+async fn a_machine_of_the_inventory_needs_no_menu() {
+    let lab = Lab::with("machines:\n  - { mac: 52-54-00-00-00-01, role: worker }\n");
+    let script = lab.get("/ipxe?mac=52-54-00-00-00-01&type=auto").await;
+    assert!(script.body.contains("/config/"), "{}", script.body);
+    let other = lab.get("/ipxe?mac=52-54-00-00-00-02&type=auto").await;
+    assert!(other.body.contains("menu iPXE boot menu for Talos"));
+    assert_eq!(lab.get("/machines.yaml").await.status, 404);
+    assert_eq!(lab.get("/assets/../machines.yaml").await.status, 404);
 }
 
 #[tokio::test]
