@@ -59,7 +59,7 @@ pub fn load_inventory(root: &Path) -> anyhow::Result<Inventory> {
         bail!("there are both {} and {}: keep one of them", path.display(), other.display());
     }
     let mut patches = PatchFiles::new();
-    for path in files_in(&root.join("patches"), &["yaml", "yml", "json"])? {
+    for path in patch_files(root)? {
         if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
             patches.insert(name.to_owned(), text_file(&path)?);
         }
@@ -67,8 +67,25 @@ pub fn load_inventory(root: &Path) -> anyhow::Result<Inventory> {
     Ok(Inventory::parse(&text_file(path)?, &patches)?)
 }
 
+/// The files that [`load_catalog`] and [`load_inventory`] read, if they are there.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn rule_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = INVENTORIES.map(|name| root.join(name)).to_vec();
+    for folder in ["groups", "profiles"] {
+        files.extend(files_in(&root.join(folder), &["json"])?);
+    }
+    files.extend(patch_files(root)?);
+    Ok(files)
+}
+
+fn patch_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    files_in(&root.join("patches"), &["yaml", "yml", "json"])
+}
+
 /// The names that an inventory may have below the root.
-pub const INVENTORIES: [&str; 3] = ["machines.yaml", "machines.yml", "machines.toml"];
+const INVENTORIES: [&str; 3] = ["machines.yaml", "machines.yml", "machines.toml"];
 
 /// No such file comes near this, in bytes.
 const MAX_TEXT: u64 = 16 << 20;

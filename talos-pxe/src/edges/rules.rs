@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::folder::{self, INVENTORIES};
+use super::folder;
 use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::origin::Origin;
 use crate::decisions::inventory::Inventory;
@@ -48,9 +48,8 @@ pub type InForce = watch::Receiver<Arc<Rules>>;
 /// # Errors
 /// Names the file, the place and the cause.
 pub fn read(root: &Path) -> anyhow::Result<(Catalog, Inventory)> {
-    // First of all, so that an unplugged stick does not look like one without rules.
-    fs::read_dir(root).with_context(|| format!("cannot read folder {}", root.display()))?;
     let catalog = folder::load_catalog(root)?;
+    // An unplugged stick is not one without rules: there is nothing to boot from it, either.
     folder::check_kernels(root, &catalog)?;
     Ok((catalog, folder::load_inventory(root)?))
 }
@@ -123,11 +122,11 @@ impl Watch {
                 let changed = self.look();
                 (self, changed)
             });
-            let changed;
-            (self, changed) = tokio::select! {
+            let (watch, changed) = tokio::select! {
                 looked = looking => looked.context("cannot look at the rules")?,
                 () = shutdown.cancelled() => return Ok(()),
             };
+            self = watch;
             match changed {
                 Some(Ok(())) => {
                     let rules = self.in_force.borrow();
@@ -164,39 +163,25 @@ impl Watch {
 enum Snapshot {
     /// Length in bytes and time of the last change, by path.
     Files(BTreeMap<PathBuf, (u64, SystemTime)>),
-    /// The kernel says that they cannot be looked at.
-    Unreadable(io::ErrorKind),
+    /// They cannot be looked at, and why.
+    Unreadable(String),
 }
 
 impl Snapshot {
     fn of(root: &Path) -> Self {
-        Self::files(root).map_or_else(|error| Self::Unreadable(error.kind()), Self::Files)
+        Self::files(root).map_or_else(|error| Self::Unreadable(format!("{error:#}")), Self::Files)
     }
 
-    fn files(root: &Path) -> io::Result<BTreeMap<PathBuf, (u64, SystemTime)>> {
-        // What is not there has no place in it; a root that is not there is an error.
-        fs::read_dir(root)?;
-        let mut paths: Vec<PathBuf> = INVENTORIES.iter().map(|name| root.join(name)).collect();
-        for folder in ["groups", "profiles", "patches"] {
-            for entry in found(fs::read_dir(root.join(folder)))?.into_iter().flatten() {
-                paths.push(entry?.path());
-            }
-        }
+    fn files(root: &Path) -> anyhow::Result<BTreeMap<PathBuf, (u64, SystemTime)>> {
         let mut files = BTreeMap::new();
-        for path in paths {
-            if let Some(metadata) = found(fs::metadata(&path))? {
-                files.insert(path, (metadata.len(), metadata.modified()?));
+        for path in folder::rule_files(root)? {
+            match fs::metadata(&path) {
+                Ok(metadata) => drop(files.insert(path, (metadata.len(), metadata.modified()?))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(files)
-    }
-}
-
-fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -289,11 +274,10 @@ mod tests {
         let away = site.root.path().with_extension("away");
         fs::rename(site.root.path(), &away).unwrap();
         let told = site.settle().unwrap().unwrap_err();
-        assert!(told.starts_with("cannot read folder"), "{told}");
-        // The mount point is an empty folder.
-        fs::create_dir(site.root.path()).unwrap();
-        let told = site.settle().unwrap().unwrap_err();
         assert!(told.starts_with("nothing to boot"), "{told}");
+        // The mount point is an empty folder, which makes no difference.
+        fs::create_dir(site.root.path()).unwrap();
+        assert_eq!(site.settle(), None);
         assert_eq!(site.machines().len(), 1);
         fs::remove_dir(site.root.path()).unwrap();
         fs::rename(&away, site.root.path()).unwrap();

@@ -105,7 +105,7 @@ impl Leases {
                 continue;
             }
             if self.bindings.get(&address).is_some_and(|held| held.hold == Hold::Quarantine) {
-                // Rested; to be asked about again before it is offered.
+                // It has rested.
                 self.set(address, Binding { mac: Some(mac), hold: Hold::Offer, until: now });
             }
             if self.waiting.remove(&mac) {
