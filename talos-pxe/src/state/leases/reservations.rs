@@ -104,11 +104,12 @@ impl Leases {
                 }
                 continue;
             }
-            if self.bindings.get(&address).is_some_and(|held| held.hold == Hold::Quarantine) {
-                // It has rested.
+            let rested = self.bindings.get(&address).is_some_and(|b| b.hold == Hold::Quarantine);
+            if rested {
                 self.set(address, Binding { mac: Some(mac), hold: Hold::Offer, until: now });
             }
-            if self.waiting.remove(&mac) {
+            if self.waiting.remove(&mac) || rested {
+                // What it has had meanwhile is not its address any more.
                 upkeep.revoked.push(mac);
             }
             match self.stored.get(&mac) {

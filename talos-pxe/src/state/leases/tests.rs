@@ -288,7 +288,6 @@ proptest! {
                         && now + LEASE <= until
                     {
                         prop_assert!(world.may_promise(now, mac(n), address));
-                        prop_assert_eq!(world.leases.address_of(mac(n)), Some(address));
                         world.promise(now, mac(n), address);
                         world.leases.extend(now, mac(n), LEASE);
                     }
@@ -312,6 +311,9 @@ proptest! {
             for (address, (mac, until)) in world.valid.iter().filter(|(_, (_, end))| *end > now) {
                 let held = world.stored.get(mac);
                 prop_assert!(held.is_some_and(|h| h.address == *address && h.until >= *until));
+            }
+            for held in world.xdp.iter().flat_map(HashMap::values).filter(|h| h.until > now) {
+                prop_assert_eq!(world.leases.address_of(held.mac), Some(held.address));
             }
             prop_assert_eq!(&world.leases.stored, &world.stored);
             prop_assert_eq!(world.leases.bindings.len(), world.leases.reclaim.len());
