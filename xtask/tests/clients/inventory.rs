@@ -95,7 +95,8 @@ fn a_fixed_address_that_a_host_uses_is_not_given_away() -> Result<()> {
     // It looks for itself, and declines.
     let mut udhcpc = site.udhcpc(&machine, &["-a"])?;
     udhcpc.wait_for("event: bound 192.168.123.2", PATIENCE)?;
-    let told = site.server.process().wait_for("fixed address is in use by a host", PATIENCE)?;
+    let told =
+        site.server.process().wait_for("a fixed address is in use by another host", PATIENCE)?;
     assert!(told.text.contains("ERROR") && told.text.contains(MACHINE), "{}", told.text);
     Ok(())
 }

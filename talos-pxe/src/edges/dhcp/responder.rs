@@ -194,17 +194,16 @@ fn revoke(fast_path: &mut FastPath, mac: MacAddr) {
 
 fn tell(taken: &[Taken], now: BootTime) {
     for Taken { mac, address, by, until } in taken {
-        let seconds = until.since(now).as_secs();
-        let free_in = format!("{seconds} s");
+        let free_in = format!("{} s", until.since(now).as_secs());
         match by {
-            Some(other) => error!(
+            Some(other) => warn!(
                 machine = %mac, %address, promised_to = %other, free_in,
-                "the machine's fixed address is not free yet: until then it gets another one"
+                "a fixed address is not free yet: until then its machine gets another one"
             ),
             None => error!(
-                machine = %mac, %address, asked_again_in = free_in,
-                "the machine's fixed address is in use by a host that is not in the inventory: \
-                 the machine gets another one; take the address from that host, or change it"
+                machine = %mac, %address, tried_again_in = free_in,
+                "a fixed address is in use by another host: until then its machine gets another \
+                 one; take the address from that host, or give the machine a free one"
             ),
         }
     }

@@ -121,6 +121,34 @@ async fn a_machine_of_the_inventory_needs_no_menu() {
 }
 
 #[tokio::test]
+async fn each_request_is_answered_by_the_rules_in_force() {
+    let lab = Lab::new();
+    let root = lab.root.path().to_owned();
+    let load = || {
+        let source = Source { root: root.clone(), origin: ORIGIN, served: None };
+        Watch::start(source).unwrap().in_force().borrow().clone()
+    };
+    let (in_force, rules) = tokio::sync::watch::channel(load());
+    let site = Site::new(&root, &root.join("firmware"), ORIGIN, rules);
+    let lab = Lab { router: router(Arc::new(site)), ..lab };
+    let ask = "/ipxe?mac=52-54-00-00-00-01&type=auto";
+    assert!(lab.get(ask).await.body.contains("menu iPXE boot menu for Talos"));
+    lab.write("assets/special", "nothing that looks like a config");
+    assert_eq!(lab.get("/assets/special").await.status, 200);
+
+    lab.write("machines.yaml", "machines: [{mac: 52-54-00-00-00-01, role: worker}]");
+    fs::create_dir(root.join("profiles")).unwrap();
+    for profile in ["controlplane", "worker"] {
+        let boot =
+            r#"{"kernel": "/assets/vmlinuz-amd64", "args": ["talos.config=/assets/special"]}"#;
+        lab.write(&format!("profiles/{profile}.json"), &format!(r#"{{"boot": {boot}}}"#));
+    }
+    in_force.send_replace(load());
+    assert!(lab.get(ask).await.body.contains("/config/"));
+    assert_eq!(lab.get("/assets/special").await.status, 404);
+}
+
+#[tokio::test]
 async fn each_machine_has_its_own_lasting_token() {
     let lab = Lab::new();
     let first = lab.config_path("mac=525400000001&type=worker").await.unwrap();
