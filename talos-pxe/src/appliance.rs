@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::cli::{RaChoice, Serve, UsageError};
-use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::loader::Loaders;
 use crate::decisions::boot::origin::Origin;
 use crate::decisions::boot::script;
@@ -33,8 +32,8 @@ use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::neighbours::Neighbours;
 use crate::edges::xdp::{self, Attachment, FastPath};
-use crate::edges::{bootstrap, configs, dhcp, dns, folder, http, port_error, ra, tftp};
-use crate::state::leases::Leases;
+use crate::edges::{bootstrap, configs, dhcp, dns, folder, http, port_error, ra, rules, tftp};
+use crate::state::leases::{Leases, Reservations};
 use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
@@ -49,14 +48,15 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
     // What needs no network is checked before anything of it is changed.
     let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
     let boot_files = boot_files(serve, &firmware)?;
-    let catalog = folder::load_catalog(&serve.root)?;
-    folder::check_kernels(&serve.root, &catalog)?;
-    for stray in configs::strays(&serve.root) {
-        warn!("{} is no machine's patch: call it by a MAC address", stray.display());
+    let (_, inventory) = rules::read(&serve.root)?;
+    if inventory.is_empty() {
+        for stray in configs::strays(&serve.root) {
+            warn!("{} is no machine's patch: call it by a MAC address", stray.display());
+        }
     }
     let prepared = interface::prepare(&Settings::from(serve), &shutdown).await;
     let Some(network) = prepared.map_err(usage_errors)? else { return Ok(()) };
-    let served = serve_on(&network, serve, catalog, boot_files, shutdown).await;
+    let served = serve_on(&network, serve, boot_files, shutdown).await;
     network.restore().await;
     served
 }
@@ -82,7 +82,6 @@ fn usage_errors(error: anyhow::Error) -> anyhow::Error {
 async fn serve_on(
     network: &Network,
     serve: &Serve,
-    catalog: Catalog,
     boot_files: tftp::BootFiles,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -90,14 +89,17 @@ async fn serve_on(
     let origin = Origin { address, port: serve.ports.http_port };
     let (store, held) = open_store(serve)?;
     let machines = Arc::new(Machines::open(Arc::clone(&store))?);
+    let rules = rules::Watch::start(rules_source(network, serve, origin))?;
+    let in_force = rules.in_force();
     let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
-    let site = Site::new(&serve.root, &firmware, origin, catalog, Arc::clone(&machines));
+    let site = Site::new(&serve.root, &firmware, origin, in_force.clone(), Arc::clone(&machines));
     let site = Arc::new(site.with_neighbours(Neighbours::connect(network.interface.index)?));
     let loaders = loaders(serve, &firmware, origin)?;
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
+    let reservations = in_force.borrow().inventory.addresses().collect();
     let state = State { store: Arc::clone(&store), held, machines: Arc::clone(&machines) };
-    let (dhcp, handle) = dhcp_service(network, serve, loaders, fast_path, state)?;
+    let (dhcp, handle) = dhcp_service(network, serve, loaders, reservations, fast_path, state)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
     let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
@@ -115,7 +117,7 @@ async fn serve_on(
 
     // When one service fails or ends, all do.
     let mut services = JoinSet::new();
-    services.spawn(dhcp.serve(shutdown.clone()));
+    services.spawn(dhcp.serve(in_force, shutdown.clone()));
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, Arc::clone(&machines), shutdown.clone()));
     services.spawn(site.serve(http, shutdown.clone()));
@@ -136,6 +138,7 @@ async fn serve_on(
         move || cluster::candidates(&known),
         shutdown.clone(),
     ));
+    services.spawn(rules.serve(shutdown.clone()));
     if advertises_router(serve.ra, network.uplink.mode) {
         let (interface, shutdown) = (network.interface.clone(), shutdown.clone());
         services.spawn(async move { ra::serve(&interface, shutdown).await });
@@ -168,6 +171,14 @@ fn loaders(serve: &Serve, firmware: &Path, origin: Origin) -> anyhow::Result<Loa
         arm64: folder::arm64_loader(firmware, serve.arm64_file.as_deref()),
         ukis: folder::find_ukis(&serve.root, serve.uefi_http_file.as_ref())?,
     })
+}
+
+fn rules_source(network: &Network, serve: &Serve, origin: Origin) -> rules::Source {
+    let own = network.uplink.address;
+    // Beside another DHCP server addresses are that server's to give.
+    let served =
+        (network.uplink.mode == Mode::Server).then(|| (own, serve.gw.unwrap_or(own.addr())));
+    rules::Source { root: serve.root.clone(), origin, served }
 }
 
 async fn attach_xdp(
@@ -225,12 +236,18 @@ fn dhcp_service(
     network: &Network,
     serve: &Serve,
     loaders: Loaders,
+    reservations: Reservations,
     mut fast_path: Option<Box<FastPath>>,
     state: State,
 ) -> anyhow::Result<(dhcp::Service, dhcp::Handle)> {
     let own = network.uplink.address;
     let responder = match network.uplink.mode {
-        Mode::Proxy => dhcp::Responder::Proxy,
+        Mode::Proxy => {
+            if reservations != Reservations::default() {
+                warn!("the inventory's addresses are not ours to give: there is a DHCP server");
+            }
+            dhcp::Responder::Proxy
+        }
         Mode::Server => {
             let settings = server_settings(network, serve, &loaders);
             let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
@@ -240,8 +257,12 @@ fn dhcp_service(
             info!(addresses = pool.size(), held = held.len(), "leasing");
             let leases = Leases::restore(pool, held.clone()).renewed_elsewhere(fast_path.is_some());
             let server = Server::new(settings, leases);
-            let leasing =
-                dhcp::Leasing::start(server, Arc::clone(store), fast_path.as_deref_mut())?;
+            let leasing = dhcp::Leasing::start(
+                server,
+                Arc::clone(store),
+                reservations,
+                fast_path.as_deref_mut(),
+            )?;
             dhcp::Responder::Server(Box::new(leasing))
         }
     };

@@ -9,8 +9,8 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use talos_pxe::decisions::boot::{origin::Origin, script};
-use talos_pxe::edges::folder::load_catalog;
 use talos_pxe::edges::http::Site;
+use talos_pxe::edges::rules::{Source, Watch};
 use talos_pxe::edges::tftp::{self, BootFiles};
 use talos_pxe::state::machines::Machines;
 use talos_pxe::state::store::{BootId, Store};
@@ -50,13 +50,10 @@ impl Lab {
         let boot = BootId::current().unwrap();
         let (store, _) = Store::open(&folder.path().join("state"), boot, BootTime::BOOT).unwrap();
         let machines = Arc::new(Machines::open(Arc::new(store)).unwrap());
-        let site = Arc::new(Site::new(
-            folder.path(),
-            &firmware,
-            origin,
-            load_catalog(folder.path()).unwrap(),
-            Arc::clone(&machines),
-        ));
+        let source = Source { root: folder.path().to_owned(), origin, served: None };
+        let rules = Watch::start(source).unwrap().in_force();
+        let site = Site::new(folder.path(), &firmware, origin, rules, Arc::clone(&machines));
+        let site = Arc::new(site);
         let files = BootFiles::load(&firmware, &["undionly.kpxe"]).unwrap();
         let shutdown = CancellationToken::new();
         runtime.spawn(site.serve(listener, shutdown.clone()));

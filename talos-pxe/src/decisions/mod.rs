@@ -8,6 +8,7 @@ pub mod dhcp;
 pub mod dns;
 pub mod fetch;
 pub mod interface;
+pub mod inventory;
 pub mod preflight;
 pub mod ra;
 pub mod tftp;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::folder::OpenFile;
 use crate::decisions::config::{self, ConfigError, Source};
+use crate::decisions::inventory::Entry;
 use crate::wire::{AssetPath, Hostname, MacAddr};
 
 /// No machine config and no patch comes near this, in bytes.
@@ -22,6 +23,15 @@ pub struct Wishes {
     pub hostname: Option<Hostname>,
     /// Patches with names for messages, in the order in which they are applied.
     pub patches: Vec<(String, String)>,
+}
+
+impl Wishes {
+    /// What an inventory's entry says, if there is one.
+    pub fn of(entry: Option<&Entry>) -> Self {
+        let Some(Entry { hostname, patches, .. }) = entry else { return Self::default() };
+        let patches = patches.iter().map(|patch| (patch.name.clone(), patch.text.clone()));
+        Self { hostname: hostname.clone(), patches: patches.collect() }
+    }
 }
 
 /// Where machine configs are made.
@@ -51,16 +61,10 @@ pub enum MakeError {
 }
 
 impl Configs {
-    /// The configs of a root, without an inventory.
-    pub fn new(root: &Path) -> Self {
-        let wishes = Box::new(|_| Wishes::default());
-        Self { assets: root.join("assets"), patches: root.join("patches"), wishes }
-    }
-
-    /// The same with what an inventory wants of each machine's config.
-    #[must_use]
-    pub fn with_wishes(self, wishes: impl Fn(MacAddr) -> Wishes + Send + Sync + 'static) -> Self {
-        Self { wishes: Box::new(wishes), ..self }
+    /// The configs of a root, with what an inventory wants of each machine's.
+    pub fn new(root: &Path, wishes: impl Fn(MacAddr) -> Wishes + Send + Sync + 'static) -> Self {
+        let (assets, patches) = (root.join("assets"), root.join("patches"));
+        Self { assets, patches, wishes: Box::new(wishes) }
     }
 
     /// Makes a machine's config of this base. Without patches it is the base, byte for byte. The

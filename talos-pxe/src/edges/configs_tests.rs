@@ -23,7 +23,7 @@ impl Root {
     }
 
     fn make(&self, wishes: Wishes) -> Result<String, String> {
-        let configs = Configs::new(self.0.path()).with_wishes(move |machine| match machine {
+        let configs = Configs::new(self.0.path(), move |machine| match machine {
             MACHINE => wishes.clone(),
             _ => Wishes::default(),
         });

@@ -1,5 +1,6 @@
-//! The user's files: groups and profiles, assets, boot firmware.
+//! The user's files: groups and profiles, the inventory, assets, boot firmware.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,6 +15,7 @@ use crate::decisions::boot::asset::{HEAD, is_named_secret, looks_secret};
 use crate::decisions::boot::catalog::{Catalog, JsonFile, default_groups, default_profiles};
 use crate::decisions::boot::loader::Ukis;
 use crate::decisions::boot::talos::{Processor, file_names};
+use crate::decisions::inventory::{Inventory, PatchFiles, TextFile};
 use crate::wire::AssetPath;
 
 /// Reads the groups and profiles below `root`. A folder that is missing or without a JSON file
@@ -87,10 +89,68 @@ pub fn find_ukis(root: &Path, named: Option<&AssetPath>) -> anyhow::Result<Ukis>
     Ok(Ukis { amd64, arm64 })
 }
 
-fn json_files(folder: &Path) -> anyhow::Result<Option<Vec<JsonFile>>> {
+/// Reads `<root>/machines.yaml`, `.yml` or `.toml`, and the patches that it names. Without such a
+/// file no machine is named.
+///
+/// # Errors
+/// When there are two of them, or one cannot be read or makes no sense; the message names it and
+/// the place.
+pub fn load_inventory(root: &Path) -> anyhow::Result<Inventory> {
+    let paths = INVENTORIES.map(|name| root.join(name));
+    let mut found = paths.iter().filter(|path| path.exists());
+    let Some(path) = found.next() else { return Ok(Inventory::default()) };
+    if let Some(other) = found.next() {
+        bail!("there are both {} and {}: keep one of them", path.display(), other.display());
+    }
+    let mut patches = PatchFiles::new();
+    for path in patch_files(root)? {
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            patches.insert(name.to_owned(), text_file(&path)?);
+        }
+    }
+    Ok(Inventory::parse(&text_file(path)?, &patches)?)
+}
+
+/// The files that [`load_catalog`] and [`load_inventory`] read, if they are there.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn rule_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = INVENTORIES.map(|name| root.join(name)).to_vec();
+    for folder in ["groups", "profiles"] {
+        files.extend(files_in(&root.join(folder), &["json"])?);
+    }
+    files.extend(patch_files(root)?);
+    Ok(files)
+}
+
+fn patch_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    files_in(&root.join("patches"), &["yaml", "yml", "json"])
+}
+
+/// The names that an inventory may have below the root.
+const INVENTORIES: [&str; 3] = ["machines.yaml", "machines.yml", "machines.toml"];
+
+/// No such file comes near this, in bytes.
+const MAX_TEXT: u64 = 16 << 20;
+
+fn text_file(path: &Path) -> anyhow::Result<TextFile> {
+    // Before it is opened: that of a pipe would wait for its other end.
+    let read = fs::metadata(path).and_then(|metadata| {
+        if !metadata.is_file() || metadata.len() > MAX_TEXT {
+            return Err(io::Error::other("it is no file, or far too long"));
+        }
+        fs::read_to_string(path)
+    });
+    let text = read.with_context(|| format!("cannot read {} as text", path.display()))?;
+    Ok(TextFile { path: path.display().to_string(), text })
+}
+
+/// The files with one of these endings, by name, but for hidden ones.
+fn files_in(folder: &Path, endings: &[&str]) -> anyhow::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => {
             return Err(error).with_context(|| format!("cannot read folder {}", folder.display()));
         }
@@ -99,17 +159,22 @@ fn json_files(folder: &Path) -> anyhow::Result<Option<Vec<JsonFile>>> {
     for entry in entries {
         let path = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if path.extension().is_some_and(|extension| extension == "json") && !hidden {
+        let ending = path.extension().and_then(|extension| extension.to_str());
+        if ending.is_some_and(|ending| endings.contains(&ending)) && !hidden {
             paths.push(path);
         }
     }
     paths.sort();
+    Ok(paths)
+}
+
+fn json_files(folder: &Path) -> anyhow::Result<Option<Vec<JsonFile>>> {
     let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path)
-            .with_context(|| format!("cannot read {} as text", path.display()))?;
-        Ok(JsonFile { path: path.display().to_string(), text })
+        let TextFile { path, text } = text_file(&path)?;
+        Ok(JsonFile { path, text })
     };
-    let files = paths.into_iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    let paths = files_in(folder, &["json"])?.into_iter();
+    let files = paths.map(read).collect::<anyhow::Result<Vec<_>>>()?;
     Ok((!files.is_empty()).then_some(files))
 }
 
@@ -170,7 +235,7 @@ impl OpenFile {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn is_secret(&self, configs: &[AssetPath]) -> io::Result<bool> {
+    pub fn is_secret(&self, configs: &BTreeSet<AssetPath>) -> io::Result<bool> {
         let named_so = match self.real.strip_prefix(&self.folder) {
             Ok(inside) => match inside.to_str().and_then(AssetPath::from_plain) {
                 Some(path) => is_named_secret(&path) || configs.contains(&path),
@@ -238,7 +303,7 @@ mod tests {
         symlink("worker.yaml", root.path().join("by-link")).unwrap();
         symlink(".hidden", root.path().join("to-hidden")).unwrap();
         fs::hard_link(root.path().join("odd"), root.path().join("by-hard-link")).unwrap();
-        let configs = [AssetPath::from_plain("named-by-a-profile").unwrap()];
+        let configs = [AssetPath::from_plain("named-by-a-profile").unwrap()].into();
         for path in
             ["worker.yaml", "by-link", "named-by-a-profile", "odd", "by-hard-link", "to-hidden"]
         {
@@ -303,5 +368,19 @@ mod tests {
         let error = format!("{:#}", load_catalog(root.path()).unwrap_err());
         assert!(error.contains("profiles/worker.json: invalid type"), "{error}");
         assert!(error.contains("at line 2 column"), "{error}");
+    }
+    #[test]
+    fn there_is_one_inventory_or_none() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(root.path().join(name), text).unwrap();
+        assert!(load_inventory(root.path()).unwrap().is_empty());
+        fs::create_dir(root.path().join("patches")).unwrap();
+        write("patches/disk.yaml", "machine: {}");
+        write("machines.yml", "machines: [{mac: 52:54:00:00:00:01, patch: disk.yaml}]");
+        let inventory = load_inventory(root.path()).unwrap();
+        assert_eq!(inventory.iter().map(|(_, entry)| entry.patches.len()).sum::<usize>(), 1);
+        write("machines.toml", "");
+        let error = load_inventory(root.path()).unwrap_err().to_string();
+        assert!(error.contains("machines.yml and ") && error.contains("machines.toml: keep one"));
     }
 }

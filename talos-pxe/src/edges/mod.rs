@@ -17,6 +17,7 @@ pub mod ra;
 
 pub mod folder;
 pub mod http;
+pub mod rules;
 pub mod tftp;
 
 pub mod xdp;

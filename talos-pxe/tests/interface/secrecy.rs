@@ -7,10 +7,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use talos_pxe::decisions::boot::{origin::Origin, script};
-use talos_pxe::edges::folder::load_catalog;
 use talos_pxe::edges::http::Site;
 use talos_pxe::edges::neighbours::Neighbours;
 use talos_pxe::edges::netlink::Netlink;
+use talos_pxe::edges::rules::{Source, Watch};
 use talos_pxe::edges::tftp::{self, BootFiles};
 use talos_pxe::state::machines::Machines;
 use talos_pxe::state::store::{BootId, Store};
@@ -91,8 +91,9 @@ impl Lab {
         let boot = BootId::current().unwrap();
         let (store, _) = Store::open(&root.join("state"), boot, BootTime::BOOT).unwrap();
         let machines = Arc::new(Machines::open(Arc::new(store)).unwrap());
-        let catalog = load_catalog(root).unwrap();
-        let site = Site::new(root, &firmware, origin, catalog, Arc::clone(&machines))
+        let source = Source { root: root.to_owned(), origin, served: None };
+        let rules = Watch::start(source).unwrap().in_force();
+        let site = Site::new(root, &firmware, origin, rules, Arc::clone(&machines))
             .with_neighbours(Neighbours::connect(interface).unwrap());
         let shutdown = CancellationToken::new();
         let listener = TcpListener::bind((OWN, 8080)).await.unwrap();

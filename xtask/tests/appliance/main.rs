@@ -2,6 +2,7 @@
 
 mod boots;
 mod configs;
+mod inventory;
 mod legacy;
 mod menu;
 mod records;

@@ -114,6 +114,23 @@ fn names_the_place_in_a_broken_group_or_profile() -> Result<()> {
 
 #[test]
 #[ignore = "lab: cargo xtask test"]
+fn names_the_place_in_a_broken_inventory() -> Result<()> {
+    let bench = Bench::new()?;
+    let machine = |rest: &str| format!("machines:\n  - mac: 52:54:00:00:00:01\n    {rest}\n");
+    let wrong = "/machines.yaml: machines[0]: unknown field `adress`, ... at line 3 column 5";
+    let outside = "/machines.yaml: machine 52:54:00:00:00:01: address 10.0.0.9 is not inside ...";
+    for (text, message) in
+        [(machine("adress: 10.0.0.9"), wrong), (machine("address: 10.0.0.9"), outside)]
+    {
+        fs::write(bench.root.join("machines.yaml"), text)?;
+        bench.refuses(&[], 1, message)?;
+    }
+    fs::write(bench.root.join("machines.toml"), "")?;
+    bench.refuses(&[], 1, "there are both .../machines.yaml and .../machines.toml: keep one...")
+}
+
+#[test]
+#[ignore = "lab: cargo xtask test"]
 fn wants_files_to_serve() -> Result<()> {
     let bench = Bench::new()?;
     let message = "nothing to boot: there is no .../vmlinuz-amd64; put Talos's kernel ...--root";

@@ -38,7 +38,7 @@ impl Site {
     }
 }
 
-fn signal(process: &Process, signal: Signal) -> Result<()> {
+pub fn signal(process: &Process, signal: Signal) -> Result<()> {
     let pid = i32::try_from(process.id())?;
     Ok(kill_process(Pid::from_raw(pid).context("no process")?, signal)?)
 }

@@ -4,6 +4,7 @@
 mod dhcp;
 mod dns;
 mod files;
+mod inventory;
 mod load;
 
 use std::fs;
@@ -30,11 +31,19 @@ struct Site {
 
 impl Site {
     fn new(flags: &[&str]) -> Result<Site> {
+        Site::with(&[], flags)
+    }
+
+    /// With these files in the root, too.
+    fn with(files: &[(&str, String)], flags: &[&str]) -> Result<Site> {
         let lab = Lab::new()?;
         let assets = lab.dir().join("root/assets");
         fs::create_dir_all(&assets)?;
         for name in ["vmlinuz-amd64", "initramfs-amd64.xz"] {
             fs::copy("/usr/lib/ipxe/undionly.kpxe", assets.join(name))?;
+        }
+        for (name, text) in files {
+            fs::write(lab.dir().join("root").join(name), text)?;
         }
         let capture = lab.capture(&lab.dir().join("pcap"))?;
         let host = lab.host("talos-pxe")?;

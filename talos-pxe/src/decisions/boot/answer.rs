@@ -2,6 +2,8 @@
 
 use super::catalog::{Catalog, Group, Profile};
 use super::labels::{self, Labels};
+use crate::decisions::inventory::Entry;
+use crate::wire::Role;
 
 /// The answer to `/ipxe`.
 #[must_use]
@@ -18,13 +20,15 @@ pub enum Answer<'a> {
     Menu,
 }
 
-/// Decides from what the machine says of itself, the role it is known to have, and the catalog.
+/// Decides from what the machine says of itself, the role it is known to have, what the inventory
+/// says of it, and the catalog.
 pub fn answer<'a>(
     labels: &'a Labels,
     remembered: Option<&str>,
+    inventory: Option<&Entry>,
     catalog: &'a Catalog,
 ) -> Answer<'a> {
-    match group(labels, remembered, catalog) {
+    match group(labels, remembered, inventory, catalog) {
         Some(group) => Answer::Kernel {
             profile: &group.profile,
             chosen: labels.role().filter(|_| group.selects_by(labels::TYPE)),
@@ -36,16 +40,28 @@ pub fn answer<'a>(
 /// The group of a machine.
 ///
 /// A role asked for by name counts. Without one (`type=auto` or no type) the remembered role is
-/// tried first, then the labels alone.
+/// tried first, or if there is none the inventory's; then the labels alone. The inventory's labels
+/// join those of the machine.
 pub fn group<'a>(
     labels: &Labels,
     remembered: Option<&str>,
+    inventory: Option<&Entry>,
     catalog: &'a Catalog,
 ) -> Option<&'a Group> {
-    let remembered = remembered.filter(|_| labels.role().is_none());
-    remembered
-        .and_then(|role| catalog.select(&labels.with_role(role)))
-        .or_else(|| catalog.select(labels))
+    let all = inventory.map_or_else(|| labels.clone(), |entry| labels.with_inventory(entry));
+    known_role(remembered, inventory)
+        .filter(|_| labels.role().is_none())
+        .and_then(|role| catalog.select(&all.with_role(role)))
+        .or_else(|| catalog.select(&all))
+}
+
+/// The role that a machine has before it asks for one: what was chosen or assigned counts before
+/// what the inventory planned.
+pub fn known_role<'a>(
+    remembered: Option<&'a str>,
+    inventory: Option<&'a Entry>,
+) -> Option<&'a str> {
+    remembered.or_else(|| inventory?.role.as_ref().map(Role::as_str))
 }
 
 #[cfg(test)]
@@ -54,14 +70,28 @@ mod tests {
     use super::*;
 
     fn ask(query: &str, remembered: Option<&str>) -> Option<(String, Option<String>)> {
+        ask_with(query, remembered, None)
+    }
+
+    fn ask_with(
+        query: &str,
+        remembered: Option<&str>,
+        inventory: Option<&Entry>,
+    ) -> Option<(String, Option<String>)> {
         let mut groups = default_groups();
-        groups.push(JsonFile {
-            path: "one.json".to_owned(),
-            text: r#"{"profile": "worker", "selector": {"mac": "525400000001"}}"#.to_owned(),
-        });
+        for selector in [
+            r#"{"mac": "525400000001"}"#,
+            r#"{"rack": "1", "hostname": "n1"}"#,
+            r#"{"rack": "1", "serial": "s", "type": "controlplane"}"#,
+        ] {
+            groups.push(JsonFile {
+                path: "one.json".to_owned(),
+                text: format!(r#"{{"profile": "worker", "selector": {selector}}}"#),
+            });
+        }
         let catalog = Catalog::parse(&groups, &default_profiles()).unwrap();
         let labels = Labels::from_query(query).unwrap();
-        match answer(&labels, remembered, &catalog) {
+        match answer(&labels, remembered, inventory, &catalog) {
             Answer::Kernel { profile, chosen } => {
                 Some((profile.id.clone(), chosen.map(str::to_owned)))
             }
@@ -97,5 +127,28 @@ mod tests {
         assert_eq!(ask("mac=52-54-00-00-00-01&type=auto", None), boots("worker", None));
         assert_eq!(ask("mac=52-54-00-00-00-01&type=junk", None), boots("worker", None));
         assert_eq!(ask("mac=52-54-00-00-00-01", Some("gone")), boots("worker", None));
+    }
+    #[test]
+    fn the_inventorys_role_counts_until_another_is_chosen() {
+        let role = Some("controlplane".parse().unwrap());
+        let entry = Entry { role, ..Entry::default() };
+        let ask = |query, remembered| ask_with(query, remembered, Some(&entry));
+        assert_eq!(ask("type=auto", None), boots("controlplane", None));
+        assert_eq!(ask("", None), boots("controlplane", None));
+        assert_eq!(ask("type=auto", Some("worker")), boots("worker", None));
+        assert_eq!(ask("type=worker", None), boots("worker", Some("worker")));
+    }
+
+    #[test]
+    fn the_inventorys_labels_select_and_count_before_the_machines_own() {
+        let mut entry = Entry { hostname: Some("n1".parse().unwrap()), ..Entry::default() };
+        entry.labels.insert("rack".to_owned(), "1".to_owned());
+        let ask = |query, remembered| ask_with(query, remembered, Some(&entry));
+        assert_eq!(ask("hostname=liar&rack=9&type=auto", None), boots("worker", None));
+        assert_eq!(ask_with("hostname=n1&type=auto", None, None), None);
+        let entry = Entry { hostname: None, ..entry };
+        let ask = |query| ask_with(query, Some("controlplane"), Some(&entry));
+        assert_eq!(ask("serial=s"), boots("worker", None), "rack, serial and type");
+        assert_eq!(ask("serial=x"), boots("controlplane", None), "type alone");
     }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::decisions::inventory::Entry;
 use crate::wire::MacAddr;
 
 /// The label that names a machine's role.
 pub const TYPE: &str = "type";
 /// The label that names a machine.
 pub const MAC: &str = "mac";
+/// The label with a machine's hostname.
+pub const HOSTNAME: &str = "hostname";
 
 const MAX_LABELS: usize = 32;
 const MAX_NAME: usize = 64;
@@ -75,6 +78,32 @@ impl Labels {
         let mut labels = self.0.clone();
         labels.insert(MAC.to_owned(), mac.to_string());
         Self(labels)
+    }
+
+    /// The same labels, and those of the inventory, which count before what the machine says of
+    /// itself: its operator knows it better than its firmware does.
+    pub fn with_inventory(&self, entry: &Entry) -> Self {
+        let mut labels = self.0.clone();
+        labels.extend(entry.labels.clone());
+        if let Some(hostname) = &entry.hostname {
+            labels.insert(HOSTNAME.to_owned(), hostname.to_string());
+        }
+        Self(labels)
+    }
+}
+
+/// Checks a label that the operator gives a machine by name.
+///
+/// # Errors
+/// When another key of the machine says it already, or it is longer than a label can be.
+pub fn check_named(name: &str, value: &str) -> Result<(), String> {
+    match name {
+        TYPE => Err("the label \"type\" is the machine's role: write role".to_owned()),
+        MAC | HOSTNAME => Err(format!("the label {name:?} is the machine's own: write {name}")),
+        _ if name.len() > MAX_NAME || value.len() > MAX_VALUE => Err(format!(
+            "a label is too long: at most {MAX_NAME} bytes of name and {MAX_VALUE} of value"
+        )),
+        _ => Ok(()),
     }
 }
 

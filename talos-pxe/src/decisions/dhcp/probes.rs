@@ -34,11 +34,14 @@ impl Probes {
         self.waiting.len() >= CAPACITY
     }
 
-    /// Notes that `address` is asked about for this request.
+    /// Notes that `address` is asked about for this request, and no longer for another one.
     pub fn start(&mut self, now: BootTime, address: Ipv4Addr, from: Ingress, request: Message) {
         let deadline = now + PATIENCE;
+        let waiting = Waiting { deadline, from, request };
+        if let Some(old) = self.waiting.insert(address, waiting) {
+            self.by_deadline.remove(&(old.deadline, address));
+        }
         self.by_deadline.insert((deadline, address));
-        self.waiting.insert(address, Waiting { deadline, from, request });
     }
 
     /// Replaces a waiting request by the same client's newer one; false when none waits.

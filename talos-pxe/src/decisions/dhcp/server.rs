@@ -13,7 +13,7 @@ use super::probes::Probes;
 use super::reply::{self, Service};
 use super::{Ingress, Reply, Silence};
 use crate::decisions::boot::loader::{Client, Loaders};
-use crate::state::leases::Leases;
+use crate::state::leases::{Leases, Reservations, Upkeep};
 use crate::state::store::{Change, Held};
 use crate::time::BootTime;
 use crate::wire::MacAddr;
@@ -183,6 +183,16 @@ impl Server {
     /// The leases that are stored and have not ended.
     pub fn held(&self, now: BootTime) -> impl Iterator<Item = Held> {
         self.leases.held(now)
+    }
+
+    /// Puts other reservations of addresses in force.
+    pub fn reserve(&mut self, now: BootTime, reservations: Reservations) -> Upkeep {
+        self.leases.reserve(now, reservations, self.settings.lease_time)
+    }
+
+    /// Looks after the reservations, about once a second; see [`Leases::uphold`].
+    pub fn uphold(&mut self, now: BootTime) -> Upkeep {
+        self.leases.uphold(now, self.settings.lease_time)
     }
 
     fn check(&self, request: &Message) -> Result<(), Silence> {

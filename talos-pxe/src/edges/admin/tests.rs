@@ -16,7 +16,7 @@ use crate::decisions::boot::loader::Loaders;
 use crate::decisions::boot::origin::Origin;
 use crate::decisions::dhcp::server::{self, Server};
 use crate::edges::http;
-use crate::state::leases::{Leases, Pool};
+use crate::state::leases::{Leases, Pool, Reservations};
 use crate::state::machines::{Observation, Stage, Text};
 use crate::state::store::{Held, Store};
 use crate::wire::MacAddr;
@@ -90,7 +90,8 @@ fn leasing(subnet: Ipv4Net, leased: &[Held]) -> dhcp::Leasing {
     let settings = server::Settings { subnet, router: OWN, dns: Vec::new(), lease_time, loaders };
     let pool = Pool::new([10, 0, 0, 2].into(), [10, 0, 0, 99].into(), &[]);
     let server = Server::new(settings, Leases::restore(pool, leased.to_vec()));
-    dhcp::Leasing::start(server, Arc::new(Store::in_memory()), None).unwrap()
+    dhcp::Leasing::start(server, Arc::new(Store::in_memory()), Reservations::default(), None)
+        .unwrap()
 }
 
 fn run(address: SocketAddr, words: &str) -> Result<String, String> {

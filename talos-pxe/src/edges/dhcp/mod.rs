@@ -25,6 +25,7 @@ use records::Records;
 
 use super::packet::{Filter, PacketSocket};
 use super::port_error;
+use super::rules::InForce;
 use super::xdp::FastPath;
 use crate::cli::Ports;
 use crate::decisions::boot::loader::Loaders;
@@ -41,6 +42,8 @@ use crate::wire::frame::{Arp, MAX_FRAME, UdpFrame};
 const HEAR: Duration = Duration::from_millis(20);
 /// The most events that are taken from the XDP program at a time.
 const EVENTS: usize = 16_384;
+/// How often fixed addresses are looked after.
+const UPHOLD: Duration = Duration::from_secs(1);
 
 /// The DHCP service of one interface.
 pub struct Service {
@@ -98,11 +101,17 @@ impl Service {
         Ok((service, Handle(handle)))
     }
 
-    /// Answers until `shutdown`.
-    pub async fn serve(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    /// Answers until `shutdown`, and gives out the fixed addresses of the rules in force.
+    pub async fn serve(
+        mut self,
+        mut rules: InForce,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
         let (mut dhcp, mut pxe, mut arp) = ([0; MAX_FRAME], [0; MAX_FRAME], [0; MAX_FRAME]);
         let mut hear = interval(HEAR);
         hear.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut uphold = interval(UPHOLD);
+        uphold.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let deadline = self.responder.next_deadline();
             tokio::select! {
@@ -123,6 +132,8 @@ impl Service {
                 }
                 _ = hear.tick(), if self.fast_path.is_some() => self.hear(),
                 Some(ask) = self.asks.recv() => self.tell(ask),
+                Ok(()) = rules.changed() => self.reserve(&mut rules),
+                _ = uphold.tick() => self.uphold(),
                 () = shutdown.cancelled() => break,
             }
         }
@@ -239,6 +250,19 @@ impl Service {
         let leases = self.responder.leases().map(Iterator::count);
         let xdp = self.fast_path.as_deref().and_then(of_xdp);
         Report { counters: self.counters, xdp, leases }
+    }
+
+    fn reserve(&mut self, rules: &mut InForce) {
+        if let Responder::Server(leasing) = &mut self.responder {
+            let reservations = rules.borrow_and_update().inventory.addresses().collect();
+            leasing.reserve(reservations, self.fast_path.as_deref_mut());
+        }
+    }
+
+    fn uphold(&mut self) {
+        if let Responder::Server(leasing) = &mut self.responder {
+            leasing.uphold(self.fast_path.as_deref_mut());
+        }
     }
 
     async fn take(&mut self, step: Step, mac: MacAddr) {

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use talos_pxe_ebpf::maps::Answer;
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::decisions::dhcp::Reply;
 use crate::decisions::dhcp::server::Server;
 use crate::edges::journal::Journal;
 use crate::edges::xdp::{FastPath, InsertError, Sent};
+use crate::state::leases::{Reservations, Taken, Upkeep};
 use crate::state::store::{Change, Held, Store, StoreError};
 use crate::time::BootTime;
 use crate::wire::MacAddr;
@@ -88,17 +89,24 @@ struct Stored {
 }
 
 impl Leasing {
-    /// A server whose leases are in `store`. The XDP program learns of those that are held.
+    /// A server whose leases are in `store`. The XDP program learns of those that are held, and of
+    /// the machines that have an address reserved.
     ///
     /// # Errors
-    /// When the journal cannot be started.
+    /// When the disk is full or fails, or the journal cannot be started.
     pub fn start(
-        server: Server,
+        mut server: Server,
         store: Arc<Store>,
+        reservations: Reservations,
         fast_path: Option<&mut FastPath>,
     ) -> anyhow::Result<Self> {
+        let now = BootTime::now();
+        // The program knows nobody yet: there is nothing to revoke.
+        let Upkeep { revoked: _, taken } = server.reserve(now, reservations);
+        tell(&taken, now);
+        store.write(now, server.take_changes())?;
         let mut leasing = Self { server, journal: Journal::start(store)?, full: false };
-        let held: Vec<_> = leasing.server.held(BootTime::now()).collect();
+        let held: Vec<_> = leasing.server.held(now).collect();
         leasing.grant(&held, fast_path);
         Ok(leasing)
     }
@@ -175,6 +183,29 @@ impl Leasing {
         let _nothing_to_send = self.keep(None, Some(fast_path));
     }
 
+    /// Puts other reservations in force, also with the XDP program.
+    pub(super) fn reserve(&mut self, reservations: Reservations, fast_path: Option<&mut FastPath>) {
+        let now = BootTime::now();
+        let upkeep = self.server.reserve(now, reservations);
+        self.take_up(upkeep, now, fast_path);
+    }
+
+    /// Looks after the reservations.
+    pub(super) fn uphold(&mut self, fast_path: Option<&mut FastPath>) {
+        let now = BootTime::now();
+        let upkeep = self.server.uphold(now);
+        self.take_up(upkeep, now, fast_path);
+    }
+
+    fn take_up(&mut self, upkeep: Upkeep, now: BootTime, mut fast_path: Option<&mut FastPath>) {
+        let Upkeep { revoked, taken } = upkeep;
+        if let Some(fast_path) = &mut fast_path {
+            revoked.into_iter().for_each(|mac| revoke(fast_path, mac));
+        }
+        tell(&taken, now);
+        let _nothing_to_send = self.keep(None, fast_path);
+    }
+
     fn grant(&mut self, granted: &[Held], fast_path: Option<&mut FastPath>) {
         let Some(fast_path) = fast_path else { return };
         // A later change may have taken back what was to be granted when this one was stored.
@@ -196,5 +227,22 @@ impl Leasing {
 fn revoke(fast_path: &mut FastPath, mac: MacAddr) {
     if let Err(error) = fast_path.maps.remove(mac) {
         warn!(machine = %mac, %error, "cannot make the XDP program forget a machine");
+    }
+}
+
+fn tell(taken: &[Taken], now: BootTime) {
+    for Taken { mac, address, by, until } in taken {
+        let free_in = format!("{} s", until.since(now).as_secs());
+        match by {
+            Some(other) => warn!(
+                machine = %mac, %address, promised_to = %other, free_in,
+                "a fixed address is not free yet: until then its machine gets another one"
+            ),
+            None => error!(
+                machine = %mac, %address, tried_again_in = free_in,
+                "a fixed address is in use by another host: until then its machine gets another \
+                 one; take the address from that host, or give the machine a free one"
+            ),
+        }
     }
 }

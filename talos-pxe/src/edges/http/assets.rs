@@ -34,7 +34,7 @@ pub(super) async fn get(
     })?;
     if method == Method::GET {
         info!(machine, client = %client.ip(), file = %path, "asset");
-        if let Some(part) = site.catalog.part(&path, &site.origin) {
+        if let Some(part) = site.rules().catalog.part(&path, &site.origin) {
             let stage = match part {
                 Part::Kernel => Stage::Kernel,
                 Part::Initramfs => Stage::Initramfs,
@@ -48,11 +48,12 @@ pub(super) async fn get(
 async fn open(site: Arc<Site>, path: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {
     let secret = || io::Error::other("machine configs and credentials are not for everyone");
     let open = move || {
-        if is_named_secret(&path) || site.configs.contains(&path) {
+        let rules = site.rules();
+        if is_named_secret(&path) || rules.configs.contains(&path) {
             return Err(secret());
         }
         let opened = OpenFile::beneath(&site.assets, &path)?;
-        if opened.is_secret(&site.configs)? { Err(secret()) } else { Ok(opened) }
+        if opened.is_secret(&rules.configs)? { Err(secret()) } else { Ok(opened) }
     };
     tokio::task::spawn_blocking(open).await.map_err(|_| Refusal::Internal)
 }

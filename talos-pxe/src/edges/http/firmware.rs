@@ -39,7 +39,7 @@ pub(super) async fn get(
 async fn open(site: Arc<Site>, name: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {
     let open = move || {
         let opened = OpenFile::linked(&site.firmware, &name)?;
-        if is_named_secret(&name) || opened.is_secret(&site.configs)? {
+        if is_named_secret(&name) || opened.is_secret(&site.rules().configs)? {
             return Err(io::Error::other("this is no boot file"));
         }
         Ok(opened)

@@ -72,7 +72,10 @@ impl Found {
         let labels = Labels::from_query(&query).map_err(Refusal::BadQuery)?;
         let mac = labels.mac();
         let remembered = mac.and_then(|mac| site.machines.role(mac));
-        let group = group(&labels, remembered.as_ref().map(Role::as_str), &site.catalog);
+        let rules = site.rules();
+        let planned = mac.and_then(|mac| rules.inventory.get(mac));
+        let remembered = remembered.as_ref().map(Role::as_str);
+        let group = group(&labels, remembered, planned, &rules.catalog);
         let group = group.ok_or(Refusal::NotFound)?;
         Ok(Self {
             machine: name(mac),

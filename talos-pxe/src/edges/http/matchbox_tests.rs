@@ -5,13 +5,15 @@ use std::os::unix::fs::symlink;
 
 use super::super::tests::Lab;
 
-const PROFILE: &str =
-    r#"{"ignition_id": "x.ign", "generic_id": "setup.cfg", "boot": {"kernel": "/assets/k"}}"#;
+const PROFILE: &str = r#"{"ignition_id": "x.ign", "generic_id": "setup.cfg", "boot": {"kernel": "/assets/vmlinuz-amd64"}}"#;
 
 fn lab() -> Lab {
     Lab::with(&[
         ("profiles/storage.json", PROFILE),
-        ("profiles/plain.json", r#"{"generic_id": "", "boot": {"kernel": "/assets/k"}}"#),
+        (
+            "profiles/plain.json",
+            r#"{"generic_id": "", "boot": {"kernel": "/assets/vmlinuz-amd64"}}"#,
+        ),
         (
             "groups/node.json",
             r#"{"profile": "storage", "selector": {"mac": "525400aa0007"},

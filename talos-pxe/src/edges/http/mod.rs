@@ -29,13 +29,12 @@ pub use serve::serve;
 use super::configs::{Configs, Wishes};
 use super::folder;
 use super::neighbours::Neighbours;
+use super::rules::{InForce, Rules};
 use crate::decisions::boot::asker::{Asker, Place};
-use crate::decisions::boot::catalog::Catalog;
 use crate::decisions::boot::origin::Origin;
 use crate::state::machines::{Machines, Observation, Stage};
 use crate::state::tokens::Tokens;
 use crate::time::WallTime;
-use crate::wire::AssetPath;
 use crate::wire::MacAddr;
 
 /// Everything that the boot network can ask us for by HTTP.
@@ -49,9 +48,8 @@ pub struct Site {
     firmware: PathBuf,
     /// How machines reach us.
     origin: Origin,
-    catalog: Catalog,
-    /// The assets that profiles name as configs: nobody's but a token holder's.
-    configs: Vec<AssetPath>,
+    /// Groups, profiles and the inventory, as they are at each moment.
+    rules: InForce,
     machines: Arc<Machines>,
     tokens: Mutex<Tokens>,
     images: Images,
@@ -62,40 +60,39 @@ pub struct Site {
 }
 
 impl Site {
-    /// What is reached at `origin`: the assets of `root`, the firmware folder, and scripts by the
-    /// groups and profiles of `catalog`. Files are read when they are asked for.
+    /// What is reached at `origin`: the assets of `root`, the firmware folder, and scripts by
+    /// the rules in force. Files are read when they are asked for.
     pub fn new(
         root: &Path,
         firmware: &Path,
         origin: Origin,
-        catalog: Catalog,
+        rules: InForce,
         machines: Arc<Machines>,
     ) -> Self {
+        let planned = rules.clone();
+        let wishes = move |mac| Wishes::of(planned.borrow().inventory.get(mac));
         Self {
             assets: root.join("assets"),
             generic: root.join("generic"),
             firmware: firmware.to_owned(),
             origin,
-            configs: catalog.configs(&origin),
-            catalog,
+            rules,
             machines,
             tokens: Mutex::default(),
             images: Images::default(),
-            made: Configs::new(root),
+            made: Configs::new(root, wishes),
             neighbours: None,
         }
+    }
+
+    fn rules(&self) -> Arc<Rules> {
+        self.rules.borrow().clone()
     }
 
     /// The site for the clients on one interface, who are known by their MAC addresses.
     #[must_use]
     pub fn with_neighbours(self, neighbours: Neighbours) -> Self {
         Self { neighbours: Some(neighbours), ..self }
-    }
-
-    /// The site with what an inventory wants of each machine's config.
-    #[must_use]
-    pub fn with_wishes(self, wishes: impl Fn(MacAddr) -> Wishes + Send + Sync + 'static) -> Self {
-        Self { made: self.made.with_wishes(wishes), ..self }
     }
 
     /// Who asks from this address.

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::config::{self, Link};
 use super::{Refusal, Site, name};
-use crate::decisions::boot::answer::{Answer, answer};
+use crate::decisions::boot::answer::{Answer, answer, known_role};
 use crate::decisions::boot::asker::Asker;
 use crate::decisions::boot::labels::Labels;
 use crate::decisions::boot::script;
@@ -39,7 +39,9 @@ pub(super) async fn ipxe(
     let (machine, labels) = identify(&asker, labels);
     let remembered = machine.and_then(|mac| site.machines.role(mac));
     let remembered = remembered.as_ref().map(Role::as_str);
-    let answer = answer(&labels, remembered, &site.catalog);
+    let rules = site.rules();
+    let planned = machine.and_then(|mac| rules.inventory.get(mac));
+    let answer = answer(&labels, remembered, planned, &rules.catalog);
     if let Some(mac) = machine {
         site.machines.observe(mac, seen(&labels, client.ip(), &answer));
     }
@@ -64,7 +66,7 @@ pub(super) async fn ipxe(
     info!(
         machine = name(machine),
         client = %client.ip(),
-        role = chosen.or(remembered),
+        role = chosen.or(known_role(remembered, planned)),
         profile = profile.id,
         config = config.is_some(),
         "boot script"

@@ -12,8 +12,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::decisions::boot::origin::Origin;
-use crate::edges::folder::load_catalog;
 use crate::edges::http::Site;
+use crate::edges::rules::{Source, Watch};
 use crate::state::machines::Machines;
 
 /// Larger than what all buffers on the way hold.
@@ -32,13 +32,15 @@ impl Lab {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("assets")).unwrap();
         fs::write(root.path().join("assets/image"), vec![b'a'; IMAGE]).unwrap();
+        fs::write(root.path().join("assets/vmlinuz-amd64"), "").unwrap();
         fs::write(root.path().join("assets/small"), "0123456789").unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let origin = Origin { address: Ipv4Addr::LOCALHOST, port: address.port() };
-        let catalog = load_catalog(root.path()).unwrap();
+        let source = Source { root: root.path().to_owned(), origin, served: None };
+        let rules = Watch::start(source).unwrap().in_force();
         let machines = Arc::new(Machines::in_memory());
-        let site = Arc::new(Site::new(root.path(), root.path(), origin, catalog, machines));
+        let site = Arc::new(Site::new(root.path(), root.path(), origin, rules, machines));
         let shutdown = CancellationToken::new();
         let server = tokio::spawn(site.serve(listener, shutdown.clone()));
         Self { root, address, shutdown, server }

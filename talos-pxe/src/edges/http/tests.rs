@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
-use crate::edges::folder::load_catalog;
+use crate::edges::rules::{Source, Watch};
 
 const ORIGIN: Origin = Origin { address: Ipv4Addr::new(192, 168, 123, 1), port: 8080 };
 const CONFIG: &str = "version: v1alpha1\nmachine:\n  type: worker\n";
@@ -52,9 +52,10 @@ impl Lab {
             lab.write(path, text);
         }
         let firmware = lab.root.path().join("firmware");
-        let catalog = load_catalog(lab.root.path()).unwrap();
-        let machines = Arc::clone(&lab.machines);
-        let site = Site::new(lab.root.path(), &firmware, ORIGIN, catalog, machines);
+        let root = lab.root.path();
+        let source = Source { root: root.to_owned(), origin: ORIGIN, served: None };
+        let rules = Watch::start(source).unwrap().in_force();
+        let site = Site::new(root, &firmware, ORIGIN, rules, Arc::clone(&lab.machines));
         Self { router: router(Arc::new(site)), ..lab }
     }
 
@@ -140,6 +141,47 @@ async fn a_boot_leaves_its_traces_in_the_record() {
         lab.get(path).await;
         assert_eq!(record().stage, Some(stage), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_machine_of_the_inventory_needs_no_menu() {
+    let lab = Lab::with(&[(
+        "machines.yaml",
+        "machines:\n  - { mac: 52-54-00-00-00-01, role: worker }\n",
+    )]);
+    let script = lab.get("/ipxe?mac=52-54-00-00-00-01&type=auto").await;
+    assert!(script.body.contains("/config/"), "{}", script.body);
+    let other = lab.get("/ipxe?mac=52-54-00-00-00-02&type=auto").await;
+    assert!(other.body.contains("menu iPXE boot menu for Talos"));
+    assert_eq!(lab.get("/machines.yaml").await.status, 404);
+    assert_eq!(lab.get("/assets/../machines.yaml").await.status, 404);
+}
+
+#[tokio::test]
+async fn each_request_is_answered_by_the_rules_in_force() {
+    let lab = Lab::new();
+    let root = lab.root.path().to_owned();
+    let load = || {
+        let source = Source { root: root.clone(), origin: ORIGIN, served: None };
+        Watch::start(source).unwrap().in_force().borrow().clone()
+    };
+    let (in_force, rules) = tokio::sync::watch::channel(load());
+    let site = Site::new(&root, &root.join("firmware"), ORIGIN, rules, lab.machines.clone());
+    let lab = Lab { router: router(Arc::new(site)), ..lab };
+    let ask = "/ipxe?mac=52-54-00-00-00-01&type=auto";
+    assert!(lab.get(ask).await.body.contains("menu iPXE boot menu for Talos"));
+    lab.write("assets/special", "nothing that looks like a config");
+    assert_eq!(lab.get("/assets/special").await.status, 200);
+
+    lab.write("machines.yaml", "machines: [{mac: 52-54-00-00-00-01, role: worker}]");
+    for profile in ["controlplane", "worker"] {
+        let boot =
+            r#"{"kernel": "/assets/vmlinuz-amd64", "args": ["talos.config=/assets/special"]}"#;
+        lab.write(&format!("profiles/{profile}.json"), &format!(r#"{{"boot": {boot}}}"#));
+    }
+    in_force.send_replace(load());
+    assert!(lab.get(ask).await.body.contains("/config/"));
+    assert_eq!(lab.get("/assets/special").await.status, 404);
 }
 
 #[tokio::test]

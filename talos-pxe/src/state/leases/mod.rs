@@ -4,11 +4,15 @@
 //! [`Leases::bind`] stores, ahead of need, a horizon until which the address is held for its
 //! machine. Within the horizon a lease can be extended without storing anything.
 
+mod reservations;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
+
+pub use reservations::{Reservations, Taken, Upkeep};
 
 use super::store::{Change, Held};
 use crate::time::BootTime;
@@ -66,12 +70,12 @@ enum Hold {
 
 #[derive(Clone, Copy, Debug)]
 struct Binding {
-    /// None only in quarantine.
+    /// None only in quarantine. That machine may have moved on to another address; what it was
+    /// promised of this one holds all the same.
     mac: Option<MacAddr>,
     hold: Hold,
+    /// Of a lease, the horizon or later.
     until: BootTime,
-    /// The horizon: until when the store holds the address for the machine.
-    stored: BootTime,
 }
 
 /// An address chosen for a machine.
@@ -83,12 +87,15 @@ pub struct Candidate {
     pub unverified: bool,
 }
 
-/// The lease table. Its size is bounded by the pool's.
+/// The lease table. Its size is bounded by the pool's, and what is stored and reserved beside it.
 #[derive(Debug)]
 pub struct Leases {
     pool: Pool,
     bindings: HashMap<Ipv4Addr, Binding>,
+    /// The address that each machine had last.
     by_mac: HashMap<MacAddr, Ipv4Addr>,
+    /// What the store holds for each machine, once `changes` are in it: one address.
+    stored: HashMap<MacAddr, Held>,
     /// The bindings in the order in which their addresses are given away.
     reclaim: BTreeSet<(Hold, BootTime, Ipv4Addr)>,
     /// Every address of the pool below this one has a binding or had one; `None` at the end.
@@ -97,6 +104,9 @@ pub struct Leases {
     changes: Vec<Change>,
     /// Whether the XDP program renews leases, too. Then nothing ever brings a horizon nearer.
     renewed_elsewhere: bool,
+    reservations: Reservations,
+    /// The machines whose reserved address is not free yet.
+    waiting: BTreeSet<MacAddr>,
 }
 
 impl Leases {
@@ -107,21 +117,24 @@ impl Leases {
             pool,
             bindings: HashMap::new(),
             by_mac: HashMap::new(),
+            stored: HashMap::new(),
             reclaim: BTreeSet::new(),
             changes: Vec::new(),
             renewed_elsewhere: false,
+            reservations: Reservations::default(),
+            waiting: BTreeSet::new(),
         }
     }
 
-    /// The table with the leases that were stored. Those outside the pool are left alone: the
-    /// pool may have been another one, and may be so again.
+    /// The table with the leases that were stored. Those outside the pool are given to nobody
+    /// else, and to their machine only if they are reserved for it: the pool may have been another
+    /// one, and may be so again.
     pub fn restore(pool: Pool, stored: Vec<Held>) -> Self {
         let mut leases = Self::new(pool);
-        for Held { mac, address, until } in stored {
-            if leases.pool.contains(address) {
-                let hold = Hold::Lease;
-                leases.set(address, Binding { mac: Some(mac), hold, until, stored: until });
-            }
+        for held in stored {
+            let Held { mac, address, until } = held;
+            leases.stored.insert(mac, held);
+            leases.set(address, Binding { mac: Some(mac), hold: Hold::Lease, until });
         }
         leases
     }
@@ -139,9 +152,24 @@ impl Leases {
         std::mem::take(&mut self.changes)
     }
 
-    /// The address that is held for a machine, also after its lease has ended.
+    /// The only address that a machine may have now: the one that is reserved for it, or as long
+    /// as that is not free, or if there is none, the one that it had last, also after its lease has
+    /// ended.
     pub fn address_of(&self, mac: MacAddr) -> Option<Ipv4Addr> {
-        self.by_mac.get(&mac).copied()
+        let reserved = self.reservations.address_of(mac).filter(|address| {
+            let binding = self.bindings.get(address);
+            !self.waiting.contains(&mac) && binding.is_none_or(|b| b.hold != Hold::Quarantine)
+        });
+        let last = self.by_mac.get(&mac).copied();
+        reserved.or_else(|| last.filter(|address| self.may_have(mac, *address)))
+    }
+
+    /// Whether an address may be the machine's at all.
+    fn may_have(&self, mac: MacAddr, address: Ipv4Addr) -> bool {
+        match self.reservations.machine_of(address) {
+            Some(owner) => owner == mac,
+            None => self.pool.contains(address),
+        }
     }
 
     /// Chooses an address for a machine and holds it until the offer lapses: its own if it has
@@ -159,25 +187,27 @@ impl Leases {
             self.set(address, Binding { until, ..binding });
             return Some(Candidate { address, unverified: lapsed });
         }
+        if let Some(address) = self.address_of(mac) {
+            // No other machine can get it. Until this one takes it up, it keeps what it had.
+            return Some(Candidate { address, unverified: true });
+        }
         let address = wanted
-            .filter(|address| self.pool.contains(*address) && !self.bindings.contains_key(address))
-            .or_else(|| self.never_used())
-            .or_else(|| self.longest_over(now))?;
+            .filter(|wanted| self.may_have(mac, *wanted) && !self.bindings.contains_key(wanted))
+            .or_else(|| self.never_used(mac))
+            .or_else(|| self.longest_over(now, mac))?;
         let until = now + OFFER_HOLD;
-        let stored = BootTime::BOOT;
-        self.set(address, Binding { mac: Some(mac), hold: Hold::Offer, until, stored });
+        self.set(address, Binding { mac: Some(mac), hold: Hold::Offer, until });
         Some(Candidate { address, unverified: true })
     }
 
-    /// Leases the address that is held for the machine, and moves the horizon when the lease does
-    /// not fit before it.
+    /// Leases the machine its address, and moves the horizon when the lease does not fit before it.
     pub fn bind(&mut self, now: BootTime, mac: MacAddr, lease_time: Duration) {
-        let Some((address, binding)) = self.binding_of(mac) else { return };
-        let until = match binding.stored {
-            stored if now + lease_time <= stored => stored,
-            _ => self.move_horizon(now, mac, address, lease_time),
+        let Some(address) = self.address_of(mac) else { return };
+        let until = match self.horizon(mac, address) {
+            Some(horizon) if now + lease_time <= horizon => horizon,
+            _ => return self.hold(now, mac, address, lease_time),
         };
-        self.set(address, Binding { hold: Hold::Lease, until, stored: until, ..binding });
+        self.set(address, Binding { mac: Some(mac), hold: Hold::Lease, until });
     }
 
     /// Takes a lease over that was granted elsewhere: of an address that no machine has here, for
@@ -185,40 +215,34 @@ impl Leases {
     pub fn adopt(&mut self, now: BootTime, held: &Held, lease_time: Duration) -> Option<Held> {
         let Held { mac, address, until } = *held;
         let until = until.min(now + lease_time * HORIZON);
-        let free = !self.bindings.contains_key(&address) && self.address_of(mac).is_none();
-        if !free || until <= now || !self.pool.contains(address) {
+        let has_one = self.address_of(mac).is_some() || self.stored.contains_key(&mac);
+        let free = !self.bindings.contains_key(&address) && self.may_have(mac, address);
+        if has_one || !free || until <= now {
             return None;
         }
         let held = Held { mac, address, until };
-        self.changes.push(Change::Hold(held));
-        self.set(address, Binding { mac: Some(mac), hold: Hold::Lease, until, stored: until });
+        self.set(address, Binding { mac: Some(mac), hold: Hold::Lease, until });
+        self.store(held);
         Some(held)
     }
 
     /// Moves the horizon of a machine that was promised its address by somebody who cannot move it,
     /// ahead of need: when less than two lease times are left.
     pub fn extend(&mut self, now: BootTime, mac: MacAddr, lease_time: Duration) {
-        let Some((address, binding)) = self.binding_of(mac) else { return };
-        if binding.hold == Hold::Lease && binding.stored < now + lease_time * 2 {
-            let until = self.move_horizon(now, mac, address, lease_time);
-            self.set(address, Binding { until, stored: until, ..binding });
+        let Some(address) = self.address_of(mac) else { return };
+        if self.horizon(mac, address).is_some_and(|horizon| horizon < now + lease_time * 2) {
+            self.hold(now, mac, address, lease_time);
         }
     }
 
-    /// Whether this is the latest that was to be stored of the machine.
+    /// Whether this is the latest that was to be stored of the machine, and still its address.
     pub fn holds(&self, held: &Held) -> bool {
-        self.binding_of(held.mac).is_some_and(|(address, binding)| {
-            address == held.address && binding.stored == held.until
-        })
+        self.stored.get(&held.mac) == Some(held) && self.address_of(held.mac) == Some(held.address)
     }
 
     /// What is stored of the leases that have not ended.
     pub fn held(&self, now: BootTime) -> impl Iterator<Item = Held> {
-        self.by_mac.iter().filter_map(move |(mac, address)| {
-            let binding = self.bindings.get(address)?;
-            let until = binding.stored;
-            (until > now).then_some(Held { mac: *mac, address: *address, until })
-        })
+        self.stored.values().copied().filter(move |held| held.until > now && self.holds(held))
     }
 
     /// Ends a machine's offer or lease. The address stays its own until another needs it.
@@ -230,68 +254,77 @@ impl Leases {
             return;
         }
         if binding.hold == Hold::Lease {
-            self.changes.push(Change::Hold(Held { mac, address, until: now }));
+            self.store(Held { mac, address, until: now });
         }
-        self.set(address, Binding { until: now, stored: binding.stored.min(now), ..binding });
-    }
-
-    fn move_horizon(
-        &mut self,
-        now: BootTime,
-        mac: MacAddr,
-        address: Ipv4Addr,
-        lease_time: Duration,
-    ) -> BootTime {
-        let until = now + lease_time * HORIZON;
-        self.changes.push(Change::Hold(Held { mac, address, until }));
-        until
+        self.set(address, Binding { until: now, ..binding });
     }
 
     /// Takes an address that someone unknown uses out of service for a while, and at least until
     /// the horizon of the machine that had it.
     pub fn quarantine(&mut self, now: BootTime, address: Ipv4Addr) {
-        if self.pool.contains(address) {
-            let stored = BootTime::BOOT;
-            let horizon = self.bindings.get(&address).map_or(stored, |binding| binding.stored);
-            let until = horizon.max(now + QUARANTINE);
-            self.set(address, Binding { mac: None, hold: Hold::Quarantine, until, stored });
+        if self.pool.contains(address) || self.reservations.machine_of(address).is_some() {
+            let until = now + QUARANTINE;
+            let until = self.bindings.get(&address).map_or(until, |held| held.until.max(until));
+            self.set(address, Binding { mac: None, hold: Hold::Quarantine, until });
         }
+    }
+
+    /// Leases an address, with a horizon that is stored anew.
+    fn hold(&mut self, now: BootTime, mac: MacAddr, address: Ipv4Addr, lease_time: Duration) {
+        let until = now + lease_time * HORIZON;
+        self.set(address, Binding { mac: Some(mac), hold: Hold::Lease, until });
+        self.store(Held { mac, address, until });
+    }
+
+    fn store(&mut self, held: Held) {
+        self.stored.insert(held.mac, held);
+        self.changes.push(Change::Hold(held));
+    }
+
+    /// Until when the store holds the address for the machine.
+    fn horizon(&self, mac: MacAddr, address: Ipv4Addr) -> Option<BootTime> {
+        self.stored.get(&mac).filter(|held| held.address == address).map(|held| held.until)
     }
 
     fn binding_of(&self, mac: MacAddr) -> Option<(Ipv4Addr, Binding)> {
         let address = self.address_of(mac)?;
-        Some((address, *self.bindings.get(&address)?))
+        let binding = self.bindings.get(&address).filter(|binding| binding.mac == Some(mac))?;
+        Some((address, *binding))
     }
 
-    fn never_used(&mut self) -> Option<Ipv4Addr> {
+    fn never_used(&mut self, mac: MacAddr) -> Option<Ipv4Addr> {
         while let Some(next) = self.next_unused {
             self.next_unused = match next.cmp(self.pool.range.end()) {
                 Ordering::Less => Some(next + 1),
                 _ => None,
             };
             let address = Ipv4Addr::from(next);
-            if self.pool.contains(address) && !self.bindings.contains_key(&address) {
+            let inside = self.pool.contains(address) && self.may_have(mac, address);
+            if inside && !self.bindings.contains_key(&address) {
                 return Some(address);
             }
         }
         None
     }
 
-    fn longest_over(&self, now: BootTime) -> Option<Ipv4Addr> {
+    fn longest_over(&self, now: BootTime, mac: MacAddr) -> Option<Ipv4Addr> {
         [Hold::Offer, Hold::Lease, Hold::Quarantine].into_iter().find_map(|hold| {
             let first = (hold, BootTime::BOOT, Ipv4Addr::UNSPECIFIED);
-            let (found, until, address) = self.reclaim.range(first..).next()?;
-            (*found == hold && *until <= now).then_some(*address)
+            let over = self.reclaim.range(first..=(hold, now, Ipv4Addr::BROADCAST));
+            over.map(|(.., address)| *address).find(|address| self.may_have(mac, *address))
         })
     }
 
-    /// The one place where the three tables change, so that they always agree.
+    /// The one place where the tables change, so that they always agree.
     fn set(&mut self, address: Ipv4Addr, binding: Binding) {
         if let Some(old) = self.bindings.insert(address, binding) {
             self.reclaim.remove(&(old.hold, old.until, address));
             if let Some(mac) = old.mac.filter(|mac| binding.mac != Some(*mac)) {
-                self.by_mac.remove(&mac);
-                if old.hold == Hold::Lease {
+                if self.by_mac.get(&mac) == Some(&address) {
+                    self.by_mac.remove(&mac);
+                }
+                if self.horizon(mac, address).is_some() {
+                    self.stored.remove(&mac);
                     self.changes.push(Change::Forget(mac));
                 }
             }

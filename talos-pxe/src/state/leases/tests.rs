@@ -169,55 +169,155 @@ fn the_pool_may_end_at_the_last_address_there_is() {
     assert_eq!(leases.choose(at(0), mac(2), None), None);
 }
 
+/// The table with what surrounds it: the store, and the XDP program if there is one.
+struct World {
+    leases: Leases,
+    reserved: Vec<(u8, u8)>,
+    stored: HashMap<MacAddr, Held>,
+    xdp: Option<HashMap<MacAddr, Held>>,
+    /// The leases that were given and have not ended.
+    valid: HashMap<Ipv4Addr, (MacAddr, BootTime)>,
+}
+
+impl World {
+    fn new(with_xdp: bool) -> Self {
+        Self {
+            leases: leases().renewed_elsewhere(with_xdp),
+            reserved: Vec::new(),
+            stored: HashMap::new(),
+            xdp: with_xdp.then(HashMap::new),
+            valid: HashMap::new(),
+        }
+    }
+
+    /// A machine is told that it has the address for a lease time from now on. It gives up another
+    /// one by that.
+    fn promise(&mut self, now: BootTime, mac: MacAddr, address: Ipv4Addr) {
+        self.valid.retain(|other, (holder, _)| *holder != mac || *other == address);
+        self.valid.insert(address, (mac, now + LEASE));
+    }
+
+    fn may_promise(&self, now: BootTime, mac: MacAddr, address: Ipv4Addr) -> bool {
+        let reserved = &self.leases.reservations;
+        self.valid.get(&address).is_none_or(|(holder, until)| *holder == mac || *until <= now)
+            && match reserved.machine_of(address) {
+                Some(owner) => owner == mac,
+                None => self.leases.pool.contains(address),
+            }
+    }
+
+    fn reserve(&mut self, now: BootTime, reserved: Vec<(u8, u8)>) {
+        let reservations = reserved.iter().map(|(n, address)| (mac(*n), ip(*address))).collect();
+        self.reserved = reserved;
+        let upkeep = self.leases.reserve(now, reservations, LEASE);
+        self.revoke(upkeep);
+    }
+
+    fn revoke(&mut self, upkeep: Upkeep) {
+        if let Some(xdp) = &mut self.xdp {
+            xdp.retain(|mac, _| !upkeep.revoked.contains(mac));
+        }
+    }
+
+    /// The daemon is killed and started anew.
+    fn crash(&mut self, now: BootTime) {
+        let stored = self.stored.values().copied().collect();
+        let pool = self.leases.pool.clone();
+        self.leases = Leases::restore(pool, stored).renewed_elsewhere(self.xdp.is_some());
+        self.xdp = self.xdp.is_some().then(HashMap::new);
+        self.reserve(now, self.reserved.clone());
+        self.store();
+        if let Some(xdp) = &mut self.xdp {
+            xdp.extend(self.leases.held(now).map(|held| (held.mac, held)));
+        }
+    }
+
+    /// What the daemon does after each decision.
+    fn store(&mut self) {
+        let changes = self.leases.take_changes();
+        for change in &changes {
+            match change {
+                Change::Hold(held) => drop(self.stored.insert(held.mac, *held)),
+                Change::Forget(mac) => {
+                    self.stored.remove(mac);
+                    self.xdp.as_mut().map(|xdp| xdp.remove(mac));
+                }
+            }
+        }
+        for change in changes {
+            if let (Change::Hold(held), Some(xdp)) = (change, &mut self.xdp)
+                && self.leases.holds(&held)
+            {
+                xdp.insert(held.mac, held);
+            }
+        }
+    }
+}
+
 proptest! {
-    /// Whatever happens: no address is held for two machines at a time, none outside the pool is
-    /// given, and what is stored reaches as far as every lease that was given.
+    /// Whatever happens, and whatever is reserved meanwhile: no address is held for two machines
+    /// at a time, none that is reserved is given to another, none outside the pool is given
+    /// otherwise, what is stored reaches as far as every lease that was given, and the XDP program
+    /// knows of no address that we would not give.
     #[test]
     fn an_address_has_one_holder(
-        steps in prop::collection::vec((0u8..5, 0u8..8, 0u64..200, 0u8..9), 0..200),
+        with_xdp: bool,
+        steps in prop::collection::vec((0u8..12, 0u8..8, 0u64..200, 0u8..9), 0..200),
+        plans in prop::collection::vec(prop::collection::vec((0u8..8, 2u8..9), 0..4), 9),
     ) {
-        let mut leases = leases();
+        let mut world = World::new(with_xdp);
         let mut now = at(0);
-        let mut valid: HashMap<Ipv4Addr, (MacAddr, BootTime)> = HashMap::new();
-        let mut stored: HashMap<MacAddr, Held> = HashMap::new();
         for (action, n, wait, wanted) in steps {
             now = now + Duration::from_secs(wait);
             match action {
-                0 | 1 => {
-                    let Some(candidate) = leases.choose(now, mac(n), Some(ip(wanted))) else {
+                0..4 => {
+                    let Some(candidate) = world.leases.choose(now, mac(n), Some(ip(wanted))) else {
                         continue;
                     };
-                    prop_assert!(leases.pool.contains(candidate.address));
-                    if let Some((holder, until)) = valid.get(&candidate.address) {
-                        prop_assert!(*holder == mac(n) || *until <= now);
+                    prop_assert!(world.may_promise(now, mac(n), candidate.address));
+                    prop_assert_eq!(world.leases.address_of(mac(n)), Some(candidate.address));
+                    if action > 1 {
+                        world.leases.bind(now, mac(n), LEASE);
+                        world.store();
+                        world.promise(now, mac(n), candidate.address);
                     }
-                    if action == 1 {
-                        leases.bind(now, mac(n), LEASE);
-                        valid.insert(candidate.address, (mac(n), now + LEASE));
+                }
+                4 | 5 => {
+                    let held = world.xdp.as_ref().and_then(|xdp| xdp.get(&mac(n)).copied());
+                    if let Some(Held { address, until, .. }) = held
+                        && now + LEASE <= until
+                    {
+                        prop_assert!(world.may_promise(now, mac(n), address));
+                        world.promise(now, mac(n), address);
+                        world.leases.extend(now, mac(n), LEASE);
                     }
                 }
-                2 => {
-                    leases.release(now, mac(n));
-                    valid.retain(|_, (holder, _)| *holder != mac(n));
+                6 => {
+                    world.leases.release(now, mac(n));
+                    world.valid.retain(|_, (holder, _)| *holder != mac(n));
                 }
-                3 => {
-                    leases.quarantine(now, ip(wanted));
-                    valid.remove(&ip(wanted));
+                7 => {
+                    world.leases.quarantine(now, ip(wanted));
+                    world.valid.remove(&ip(wanted));
                 }
-                _ => {}
+                8 | 9 => {
+                    let upkeep = world.leases.uphold(now, LEASE);
+                    world.revoke(upkeep);
+                }
+                10 => world.reserve(now, plans[usize::from(wanted)].clone()),
+                _ => world.crash(now),
             }
-            for change in leases.take_changes() {
-                match change {
-                    Change::Hold(held) => drop(stored.insert(held.mac, held)),
-                    Change::Forget(mac) => drop(stored.remove(&mac)),
-                }
-            }
-            for (address, (mac, until)) in valid.iter().filter(|(_, (_, until))| *until > now) {
-                let held = stored.get(mac);
+            world.store();
+            for (address, (mac, until)) in world.valid.iter().filter(|(_, (_, end))| *end > now) {
+                let held = world.stored.get(mac);
                 prop_assert!(held.is_some_and(|h| h.address == *address && h.until >= *until));
             }
-            prop_assert_eq!(leases.bindings.len(), leases.reclaim.len());
-            prop_assert!(leases.bindings.len() <= leases.pool.size());
+            for held in world.xdp.iter().flat_map(HashMap::values).filter(|h| h.until > now) {
+                prop_assert_eq!(world.leases.address_of(held.mac), Some(held.address));
+            }
+            prop_assert_eq!(&world.leases.stored, &world.stored);
+            prop_assert_eq!(world.leases.bindings.len(), world.leases.reclaim.len());
+            prop_assert!(world.leases.bindings.len() <= (2..9).len(), "pool and reservations");
         }
     }
 }

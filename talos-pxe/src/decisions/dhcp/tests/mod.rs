@@ -12,7 +12,7 @@ use super::server::{Server, Settings, Step};
 use super::{Ingress, Reply, Silence, proxy};
 use crate::decisions::boot::loader::{Architecture, IPXE_OPTIONS, Loaders, Ukis};
 use crate::decisions::boot::origin::Origin;
-use crate::state::leases::{Leases, Pool};
+use crate::state::leases::{Leases, Pool, Upkeep};
 use crate::time::BootTime;
 use crate::wire::MacAddr;
 use crate::wire::dhcp::{Message, MessageType, Opcode, OptionCode};

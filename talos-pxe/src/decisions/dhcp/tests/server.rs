@@ -171,3 +171,61 @@ fn inform_gets_the_configuration_without_a_lease() {
     assert_eq!(ack.message.options.seconds(OptionCode::AddressLeaseTime), None);
     assert_eq!(ack.message.options.addresses(OptionCode::Router), [SERVER]);
 }
+
+fn reserve(server: &mut Server, now: u64, address: Ipv4Addr) -> Upkeep {
+    server.reserve(at(now), [(ALICE, address)].into_iter().collect())
+}
+
+#[test]
+fn a_reserved_address_is_offered_at_once() {
+    let mut server = server_with(SECOND);
+    let outside = Ipv4Addr::new(192, 168, 123, 99);
+    assert_eq!(reserve(&mut server, 0, outside), Upkeep::default());
+    assert_eq!(lease(&mut server, 10, ALICE, &[]).yiaddr, outside);
+    let wish = message(MessageType::Discover, BOB, &[(50, &outside.octets())]);
+    assert_eq!(send(&mut server, 20, wish), Step::Probe(FIRST));
+}
+
+#[test]
+fn a_machine_whose_address_was_changed_is_refused_the_old_one_and_moves() {
+    let mut server = server();
+    lease(&mut server, 0, ALICE, &[]);
+    assert_eq!(reserve(&mut server, 1000, SECOND).revoked, [ALICE]);
+    let from = Ingress { mac: ALICE, source: SocketAddrV4::new(FIRST, 68) };
+    let renewal = Message { ciaddr: FIRST, ..message(MessageType::Request, ALICE, &[]) };
+    let nak = reply(server.answer(at(2000), from, renewal));
+    assert_eq!(nak.message.kind, MessageType::Nak);
+    // The segment is asked about an address that is not held yet.
+    let discover = message(MessageType::Discover, ALICE, &[]);
+    assert_eq!(send(&mut server, 3000, discover), Step::Probe(SECOND));
+    assert_eq!(server.expired_probes(at(3250)).remove(0).message.yiaddr, SECOND);
+    assert_eq!(lease(&mut server, 4000, ALICE, &[]).yiaddr, SECOND);
+}
+
+#[test]
+fn a_reserved_address_that_is_declined_rests() {
+    let mut server = server();
+    assert_eq!(reserve(&mut server, 0, SECOND), Upkeep::default());
+    lease(&mut server, 0, ALICE, &[]);
+    let decline = message(MessageType::Decline, ALICE, &[(50, &SECOND.octets())]);
+    assert_eq!(send(&mut server, 1000, decline), Step::Silent(Silence::Declined(SECOND)));
+    let taken = server.uphold(at(2000)).taken;
+    assert_eq!(taken.iter().map(|t| (t.mac, t.by)).collect::<Vec<_>>(), [(ALICE, None)]);
+    assert_eq!(lease(&mut server, 3000, ALICE, &[]).yiaddr, FIRST);
+}
+
+#[test]
+fn an_address_that_becomes_reserved_while_it_is_checked_goes_to_its_machine() {
+    let mut server = server();
+    // Alice has another one, so hers is not held for her yet.
+    lease(&mut server, 0, ALICE, &[]);
+    let discover = |mac| message(MessageType::Discover, mac, &[]);
+    assert_eq!(send(&mut server, 1000, discover(BOB)), Step::Probe(SECOND));
+    assert_eq!(reserve(&mut server, 1100, SECOND).revoked, [ALICE]);
+    assert_eq!(send(&mut server, 1200, discover(ALICE)), Step::Probe(SECOND));
+    assert!(server.expired_probes(at(1300)).is_empty(), "Bob's check is over, hers is not");
+    let offers = server.expired_probes(at(1500));
+    let offered: Vec<_> = offers.iter().map(|o| (o.message.chaddr, o.message.yiaddr)).collect();
+    assert_eq!(offered, [(ALICE, SECOND)]);
+    assert_eq!(server.next_deadline(), None);
+}
