@@ -104,7 +104,11 @@ async fn serve_on(
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
     let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
     let (dns_udp, dns_tcp) = dns_sockets(own_dns).await?;
-    let names = Names { own: network.uplink.address, control_plane: serve.controlplane.clone() };
+    let names = Names {
+        own: network.uplink.address,
+        control_plane: serve.controlplane.clone(),
+        rules: in_force.clone(),
+    };
     let (zone, current_zone) = watch::channel(Arc::new(names.zone(&machines)));
 
     let admin_listener = admin_listener(serve.admin).await?;
@@ -117,7 +121,7 @@ async fn serve_on(
 
     // When one service fails or ends, all do.
     let mut services = JoinSet::new();
-    services.spawn(dhcp.serve(in_force, shutdown.clone()));
+    services.spawn(dhcp.serve(in_force.clone(), shutdown.clone()));
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, Arc::clone(&machines), shutdown.clone()));
     services.spawn(site.serve(http, shutdown.clone()));
@@ -131,11 +135,11 @@ async fn serve_on(
         shutdown.clone(),
     ));
     services.spawn(cluster::follow(names, Arc::clone(&machines), zone, shutdown.clone()));
-    let known = Arc::clone(&machines);
+    let (known, planned) = (Arc::clone(&machines), in_force);
     services.spawn(bootstrap::serve(
         bootstrap::Settings::new(serve.bootstrap, &serve.root),
         store,
-        move || cluster::candidates(&known),
+        move || cluster::candidates(&known, &planned),
         shutdown.clone(),
     ));
     services.spawn(rules.serve(shutdown.clone()));

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decisions::bootstrap::Candidate;
 use crate::decisions::dns::Zone;
-use crate::state::machines::{Machine, Machines};
+use crate::edges::rules::InForce;
+use crate::state::machines::Machines;
 use crate::time::BootTime;
 use crate::wire::{Hostname, MacAddr, Role};
 
@@ -24,6 +25,8 @@ pub(super) struct Names {
     pub own: Ipv4Net,
     /// The name of the control plane.
     pub control_plane: Hostname,
+    /// What the operator says of the machines.
+    pub rules: InForce,
 }
 
 /// A machine that is there: its name, its address, and whether it is of the control plane.
@@ -32,7 +35,21 @@ type Present = (Option<Hostname>, Ipv4Addr, bool);
 impl Names {
     /// The zone of the machines that are there now.
     pub(super) fn zone(&self, machines: &Machines) -> Zone {
-        Zone::new(self.own, &self.control_plane, present(machines))
+        self.zone_of(self.present(machines))
+    }
+
+    fn zone_of(&self, present: Vec<Present>) -> Zone {
+        Zone::new(self.own, &self.control_plane, present)
+    }
+
+    fn present(&self, machines: &Machines) -> Vec<Present> {
+        let mut present: Vec<Present> = planned(machines, &self.rules)
+            .map(|Planned { address, hostname, role, .. }| {
+                (hostname, address, role.as_ref().is_some_and(Role::is_control_plane))
+            })
+            .collect();
+        present.sort();
+        present
     }
 }
 
@@ -48,41 +65,47 @@ pub(super) async fn follow(
     let mut known = None;
     while shutdown.run_until_cancelled(look.tick()).await.is_some() {
         // Leases end without anything happening, so a count of changes would not tell.
-        let present = present(&machines);
+        let present = names.present(&machines);
         if known.as_ref() != Some(&present) {
-            zone.send_replace(Arc::new(names.zone(&machines)));
+            zone.send_replace(Arc::new(names.zone_of(present.clone())));
             known = Some(present);
         }
     }
     Ok(())
 }
 
-fn present(machines: &Machines) -> Vec<Present> {
-    let mut present: Vec<Present> = addressed(machines)
-        .map(|(_, address, machine)| {
-            let in_control_plane = machine.role.as_ref().is_some_and(Role::is_control_plane);
-            (machine.hostname, address, in_control_plane)
-        })
-        .collect();
-    present.sort();
-    present
-}
-
 /// The machines that may be told to bootstrap the cluster.
-pub(super) fn candidates(machines: &Machines) -> Vec<Candidate> {
-    let candidate = |(mac, address, machine): (MacAddr, Ipv4Addr, Machine)| {
-        let first_seen = machine.first_seen.map_or(u64::MAX, |time| time.0);
-        let role = machine.role.filter(Role::is_control_plane)?;
+pub(super) fn candidates(machines: &Machines, rules: &InForce) -> Vec<Candidate> {
+    let candidate = |Planned { mac, address, role, first_seen, .. }: Planned| {
+        let role = role.filter(Role::is_control_plane)?;
         Some(Candidate { mac, address, role, first_seen })
     };
-    addressed(machines).filter_map(candidate).collect()
+    planned(machines, rules).filter_map(candidate).collect()
 }
 
-/// The machines that are there, with their addresses.
-fn addressed(machines: &Machines) -> impl Iterator<Item = (MacAddr, Ipv4Addr, Machine)> {
-    let now = BootTime::now();
-    machines.all().into_iter().filter_map(move |(mac, machine)| match machine.present_at(now) {
-        Some(IpAddr::V4(address)) => Some((mac, address, machine)),
-        _ => None,
+/// A machine that is there. What the operator wrote of its name counts before what it says itself;
+/// a role that was chosen or assigned counts before what the operator planned.
+struct Planned {
+    mac: MacAddr,
+    address: Ipv4Addr,
+    hostname: Option<Hostname>,
+    role: Option<Role>,
+    first_seen: u64,
+}
+
+fn planned(machines: &Machines, rules: &InForce) -> impl Iterator<Item = Planned> {
+    let (now, rules) = (BootTime::now(), rules.borrow().clone());
+    machines.all().into_iter().filter_map(move |(mac, machine)| {
+        let Some(IpAddr::V4(address)) = machine.present_at(now) else { return None };
+        let entry = rules.inventory.get(mac);
+        let named = entry.and_then(|entry| entry.hostname.clone());
+        let intended = entry.and_then(|entry| entry.role.clone());
+        Some(Planned {
+            mac,
+            address,
+            hostname: named.or(machine.hostname),
+            role: machine.role.or(intended),
+            first_seen: machine.first_seen.map_or(u64::MAX, |time| time.0),
+        })
     })
 }
