@@ -8,6 +8,8 @@
 
 mod client;
 mod compose;
+mod events;
+mod machines;
 mod maps;
 mod options;
 mod reply;

@@ -1,7 +1,7 @@
 //! The reply: the class's template, what differs, and the options that are echoed.
 
-use aya_ebpf::bindings::{BPF_RB_NO_WAKEUP, xdp_md};
-use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_store_bytes};
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail};
 use talos_pxe_ebpf::class::Class;
 use talos_pxe_ebpf::frame::{
     CLIENT_PORT, ETHERNET, FIRST_OPTION, IPV4, SERVER_PORT, SHORTEST_REPLY, fold, word16, word32,
@@ -10,7 +10,8 @@ use talos_pxe_ebpf::maps::{Answer, Event, Template};
 use talos_pxe_ebpf::outcome::Outcome;
 
 use super::compose::{self, Composed};
-use super::maps::{self, EVENTS, Scratch};
+use super::events;
+use super::maps::{self, Scratch};
 use super::request::{Request, frame};
 use super::words;
 
@@ -66,21 +67,21 @@ pub fn send(
     };
     let ip_checksum = !fold(changes.ip_sum(template));
 
-    let event = EVENTS.reserve::<Event>(0).ok_or(Outcome::EventsFull)?;
+    let event = events::next(scratch).ok_or(Outcome::EventsFull)?;
     if !resize(ctx, request.frame_length, length) {
-        event.discard(BPF_RB_NO_WAKEUP.into());
         return Err(Outcome::NoRoom);
     }
-    let mut event = event;
-    event.write(Event {
-        time: promise.time,
-        mac: request.chaddr,
-        answer: answer as u8,
-        class,
-        address: promise.address,
-        padding: [0; 4],
-    });
-    event.submit(BPF_RB_NO_WAKEUP.into());
+    event.record(
+        scratch,
+        Event {
+            time: promise.time,
+            mac: request.chaddr,
+            answer: answer as u8 + 1,
+            class,
+            address: promise.address,
+            written: 1,
+        },
+    );
 
     // SAFETY: the scratch has room for as many options as are copied.
     let options_sum = unsafe {

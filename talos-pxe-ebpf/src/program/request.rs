@@ -6,10 +6,12 @@ use talos_pxe_ebpf::frame::{
     BOOT_REQUEST, BOOTP, BROADCAST_FLAG, ETHERNET, ETHERTYPE_IPV4, FRAGMENT, Frame, IPV4,
     IPV4_WITHOUT_OPTIONS, Ipv4Header, MAGIC, PROTOCOL_UDP, UDP, fold, word16, word32,
 };
-use talos_pxe_ebpf::maps::{Config, Machine};
+use talos_pxe_ebpf::machines::Machine;
+use talos_pxe_ebpf::maps::Config;
 use talos_pxe_ebpf::outcome::Outcome;
 
-use super::maps::{self, Scratch};
+use super::machines;
+use super::maps::Scratch;
 
 const BROADCAST_MAC: [u8; 6] = [0xff; 6];
 const BROADCAST_IP: [u8; 4] = [0xff; 4];
@@ -123,7 +125,7 @@ impl Request {
                 return Err(Outcome::OtherSubnet);
             }
         }
-        maps::machine(self.chaddr).ok_or(Outcome::UnknownMachine)
+        machines::find(&config.choice, self.chaddr).ok_or(Outcome::UnknownMachine)
     }
 
     #[inline(always)]

@@ -13,7 +13,6 @@ use crate::edges::journal::Journal;
 use crate::edges::xdp::{FastPath, InsertError};
 use crate::state::store::{Change, Held, Store, StoreError};
 use crate::time::BootTime;
-use crate::wire::MacAddr;
 
 /// The most events that are taken from the XDP program at a time.
 const EVENTS: usize = 16_384;
@@ -105,7 +104,7 @@ impl Leasing {
             }
         }
         if let Some(fast_path) = fast_path {
-            forgotten.into_iter().for_each(|mac| revoke(fast_path, mac));
+            forgotten.into_iter().for_each(|mac| fast_path.maps.remove(mac));
         }
         self.journal.store(changes, Stored { granted, reply });
         None
@@ -149,14 +148,7 @@ impl Leasing {
                     self.full = true;
                 }
                 Err(InsertError::Full(_)) => {}
-                Err(error) => warn!(machine = %mac, "{error}"),
             }
         }
-    }
-}
-
-fn revoke(fast_path: &mut FastPath, mac: MacAddr) {
-    if let Err(error) = fast_path.maps.remove(mac) {
-        warn!(machine = %mac, %error, "cannot make the XDP program forget a machine");
     }
 }
