@@ -28,9 +28,7 @@ pub fn find(choice: &Choice, mac: [u8; 6]) -> Option<Machine> {
 fn look_into(bucket: u32, key: u64) -> Option<Machine> {
     let bucket = MACHINES.get_ptr(bucket)?.cast::<u64>();
     // Nothing branches on where in the bucket the machine is, which nobody could predict.
-    let at = (is_owner(bucket, 1, key) & 1)
-        | (is_owner(bucket, 2, key) & 2)
-        | (is_owner(bucket, 3, key) & 3);
+    let at = is_owner(bucket, 1, key) | is_owner(bucket, 2, key) * 2 | is_owner(bucket, 3, key) * 3;
     // SAFETY: all are words of the bucket.
     unsafe {
         let entry = bucket.add(2 * at as usize);
@@ -41,7 +39,7 @@ fn look_into(bucket: u32, key: u64) -> Option<Machine> {
     }
 }
 
-/// All ones if the entry of this number is the machine's, or zero.
+/// One if the entry of this number is the machine's, or zero.
 #[inline(always)]
 fn is_owner(bucket: *const u64, entry: usize, key: u64) -> u64 {
     // SAFETY: the word is one of the bucket's.
@@ -49,7 +47,7 @@ fn is_owner(bucket: *const u64, entry: usize, key: u64) -> u64 {
     let mut differs = (owner ^ key) & Entry::KEY;
     // SAFETY: it changes nothing but its operand. The compiler would make a branch of it.
     unsafe {
-        asm!("{0} += -1", "{0} s>>= 63", inout(reg) differs, options(pure, nomem, nostack));
+        asm!("{0} += -1", "{0} >>= 63", inout(reg) differs, options(pure, nomem, nostack));
     }
     differs
 }
