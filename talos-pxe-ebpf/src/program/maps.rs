@@ -36,6 +36,8 @@ pub struct Scratch {
     padding: u32,
     /// See [`launder`].
     cursor: u64,
+    /// What [`words::copy_options`] found.
+    pub copied: u64,
     pub walk: State,
     /// The sum of the reply's options.
     pub sum: u64,
