@@ -7,6 +7,7 @@
 
 pub mod class;
 pub mod frame;
+pub mod machines;
 pub mod maps;
 pub mod outcome;
 

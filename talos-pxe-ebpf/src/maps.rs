@@ -7,24 +7,25 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::class::Class;
 use crate::frame::{FIRST_OPTION, SHORTEST_REPLY};
+use crate::machines::Choice;
 
 /// The name of the array whose only element is the [`Config`].
 pub const CONFIG: &str = "CONFIG";
-/// The name of the hash map from [`MachineKey`] to [`Machine`].
+/// The name of the array of machines' [`Bucket`](crate::machines::Bucket)s.
 pub const MACHINES: &str = "MACHINES";
 /// The name of the array of [`Template`]s; see [`Answer::template`].
 pub const TEMPLATES: &str = "TEMPLATES";
 /// The name of the per-CPU array that counts frames by the number of their
 /// [`Outcome`](crate::outcome::Outcome).
 pub const COUNTERS: &str = "COUNTERS";
-/// The name of the ring buffer of [`Event`]s.
+/// The name of the array of [`Event`]s: a ring for each CPU, one after the other.
 pub const EVENTS: &str = "EVENTS";
 
 /// How many machines the program can know, unless another number is set when it is loaded.
 pub const DEFAULT_CAPACITY: u32 = 65_536;
-/// The ring buffer's size in octets: some 50,000 events, a tenth of a second at 500,000 replies
-/// a second.
-pub const EVENTS_SIZE: u32 = 2 << 20;
+/// How many events a CPU can record before the daemon takes them: what it answers in 30 ms at
+/// 500,000 replies a second. A power of two.
+pub const EVENTS_PER_CPU: u32 = 16_384;
 
 /// Who answers on the DHCP port.
 #[repr(u16)]
@@ -46,6 +47,8 @@ pub struct Config {
     pub offer_span: u64,
     /// An ACK needs a horizon at least this many nanoseconds ahead.
     pub lease_span: u64,
+    /// Where machines stand.
+    pub choice: Choice,
     /// Our own address, which is the server identifier.
     pub address: [u8; 4],
     /// The served subnet's address.
@@ -66,40 +69,7 @@ pub struct Config {
     pub padding: [u8; 4],
 }
 
-const _: () = assert!(size_of::<Config>() == 48);
-
-/// A machine's MAC address, as the key of its entry.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct MachineKey {
-    mac: [u8; 6],
-    padding: [u8; 2],
-}
-
-const _: () = assert!(size_of::<MachineKey>() == 8);
-
-impl MachineKey {
-    /// The key for this MAC address.
-    #[inline(always)]
-    pub const fn new(mac: [u8; 6]) -> Self {
-        Self { mac, padding: [0; 2] }
-    }
-}
-
-/// A machine that the program may answer. The program never writes to it: its cache line stays
-/// shared, and the daemon replaces the whole entry at once.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Machine {
-    /// Until when the address may be promised: it has been stored that the machine has it.
-    pub horizon: u64,
-    /// The machine's address.
-    pub address: [u8; 4],
-    /// Zero.
-    pub padding: [u8; 4],
-}
-
-const _: () = assert!(size_of::<Machine>() == 16);
+const _: () = assert!(size_of::<Config>() == 72);
 
 /// The kinds of answers.
 #[repr(u32)]
@@ -161,24 +131,35 @@ impl Template {
 }
 
 /// An answer that was sent.
+///
+/// Each CPU has a ring of [`EVENTS_PER_CPU`] of them. It writes the next when that is free, which
+/// is when its time is zero; the daemon takes it when none of its words is zero, and frees it by
+/// making them zero, the time last. A word is a word to all processors, so neither needs to know
+/// how far the other is, nor in which order an event's words are written. The program's stores
+/// are not made before the check that they depend on, so they follow what the daemon has zeroed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Event {
-    /// When.
+    /// When; never zero.
     pub time: u64,
     /// The client's MAC address.
     pub mac: [u8; 6],
-    /// An [`Answer`].
+    /// An [`Answer`], and one.
     pub answer: u8,
     /// The number of a [`Class`].
     pub class: u8,
     /// The address that was offered or leased; 0.0.0.0 for an answer without one.
     pub address: [u8; 4],
-    /// Zero.
-    pub padding: [u8; 4],
+    /// One.
+    pub written: u32,
 }
 
-const _: () = assert!(size_of::<Event>() == 24);
+const _: () = assert!(size_of::<Event>() == 8 * Event::WORDS);
+
+impl Event {
+    /// How many words an event has.
+    pub const WORDS: usize = 3;
+}
 
 /// The name of the array whose only element is the [`Sample`] that is measured with.
 pub const SAMPLE: &str = "SAMPLE";
@@ -209,10 +190,6 @@ impl Sample {
 mod aya_pod {
     // SAFETY: they are `bytemuck::Pod`: every bit pattern is a value and there is no padding.
     unsafe impl aya::Pod for super::Config {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::MachineKey {}
-    // SAFETY: as above.
-    unsafe impl aya::Pod for super::Machine {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Template {}
     // SAFETY: as above.

@@ -8,6 +8,8 @@
 
 mod client;
 mod compose;
+mod events;
+mod machines;
 mod maps;
 mod options;
 mod reply;
@@ -47,82 +49,57 @@ pub fn run(ctx: *mut xdp_md) -> u32 {
 #[inline(always)]
 fn respond(ctx: *mut xdp_md) -> Result<Outcome, Outcome> {
     let config = maps::config().ok_or(Outcome::Other)?;
-    let request = Request::parse(ctx, config)?;
+    request::check_ports(ctx, config)?;
     let scratch = maps::scratch().ok_or(Outcome::Other)?;
+    Options::copy(ctx, scratch);
+    let request = Request::parse(ctx, config)?;
+    let frame_length = Options::copy_rest(ctx, scratch, request.options_length)?;
     let serving = config.mode == Mode::Server as u16 && request.service == Service::Dhcp;
     // Before the options are looked at, so that strangers cost little.
     let machine = if serving { Some(request.machine(config)?) } else { None };
-    let options = Options::read(ctx, scratch, request.options_length)?;
-    let (answer, promise) = match machine {
+    let composed = compose::compose(&request)?;
+    let options = Options(scratch);
+    let promise = match machine {
         Some(machine) => {
-            let answer = from_server(config, &request, &options, machine.address)?;
-            let span = match answer {
+            let span = match composed.answer {
                 Answer::Offer => config.offer_span,
-                _ => config.lease_span,
+                _ => {
+                    check_request(config, &request, options, machine.address)?;
+                    config.lease_span
+                }
             };
             let now = maps::now(scratch);
             if now.wrapping_add(span) > machine.horizon {
                 return Err(Outcome::Horizon);
             }
-            (answer, Promise { address: machine.address, time: now })
+            Promise { address: machine.address, time: now }
         }
         None => {
-            let answer = match request.service {
-                Service::Dhcp => from_proxy(config, &options)?,
-                Service::BootServer => from_boot_server(&options)?,
-            };
-            (answer, Promise { address: [0; 4], time: maps::now(scratch) })
-        }
-    };
-    reply::send(ctx, &request, scratch, answer, promise)
-}
-
-const DISCOVER: u8 = 1;
-const REQUEST: u8 = 3;
-const INFORM: u8 = 8;
-
-/// What the DHCP server answers (RFC 2131 section 4.3). The four kinds of REQUEST differ in where
-/// the address stands, and only the first names the server.
-#[inline(always)]
-fn from_server(
-    config: &Config,
-    request: &Request,
-    options: &Options,
-    address: [u8; 4],
-) -> Result<Answer, Outcome> {
-    match options.kind() {
-        DISCOVER => Ok(Answer::Offer),
-        REQUEST => {
-            if options.server().is_some_and(|server| server != config.address) {
+            if composed.answer == Answer::Ack && options.server() != Some(config.address) {
                 return Err(Outcome::OtherServer);
             }
-            if options.requested_address().unwrap_or(request.ciaddr) != address {
-                return Err(Outcome::OtherAddress);
-            }
-            Ok(Answer::Ack)
+            Promise { address: [0; 4], time: maps::now(scratch) }
         }
-        _ => Err(Outcome::OtherKind),
-    }
+    };
+    reply::send(ctx, &request, scratch, frame_length, composed, promise)
 }
 
-/// What the proxyDHCP server answers. It promises no address, so it answers any machine.
+/// Whether the DHCP server acknowledges a REQUEST (RFC 2131 section 4.3). The four kinds of them
+/// differ in where the address stands, and only the first names the server.
 #[inline(always)]
-fn from_proxy(config: &Config, options: &Options) -> Result<Answer, Outcome> {
-    match options.kind() {
-        DISCOVER => Ok(Answer::Offer),
-        REQUEST if options.server() == Some(config.address) => Ok(Answer::Ack),
-        REQUEST => Err(Outcome::OtherServer),
-        _ => Err(Outcome::OtherKind),
+fn check_request(
+    config: &Config,
+    request: &Request,
+    options: Options,
+    address: [u8; 4],
+) -> Result<(), Outcome> {
+    if options.server().is_some_and(|server| server != config.address) {
+        return Err(Outcome::OtherServer);
     }
-}
-
-/// What the boot server answers, any machine as well.
-#[inline(always)]
-fn from_boot_server(options: &Options) -> Result<Answer, Outcome> {
-    match options.kind() {
-        DISCOVER | REQUEST | INFORM => Ok(Answer::BootServer),
-        _ => Err(Outcome::OtherKind),
+    if options.requested_address().unwrap_or(request.ciaddr) != address {
+        return Err(Outcome::OtherAddress);
     }
+    Ok(())
 }
 
 /// The kernel reads here that the program may call GPL-only helpers.

@@ -66,7 +66,8 @@ fn ipxe(options: &Options) -> Class {
         return Class::IPXE_TFTP;
     }
     let from = place + 2;
-    match walk::run::<IpxeOptions>(options.0, from, from + u64::from(options.octet(place + 1))) {
+    match walk::run_loop::<IpxeOptions>(options.0, from, from + u64::from(options.octet(place + 1)))
+    {
         Ok(()) => Class::IPXE_HTTP,
         Err(_) => Class::IPXE_TFTP,
     }

@@ -7,56 +7,98 @@ use talos_pxe_ebpf::outcome::Outcome;
 use super::client;
 use super::maps::{self, Scratch, launder};
 use super::options::{Options, Slot};
+use super::request::{Request, Service};
 use super::words;
 
 /// What of a reply depends on the request's options.
 pub struct Composed {
+    /// What kind of answer it is.
+    pub answer: Answer,
     /// The class of the client.
     pub class: u8,
     /// Octets of the reply's options, which have been written to the scratch.
     pub length: u64,
 }
 
-/// Finds the template for this answer to the options in the scratch, and writes the reply's.
+/// Walks the options in the scratch, finds the template for the answer to them, and writes the
+/// reply's options.
 #[inline(always)]
-pub fn compose(answer: Answer, names_file: bool) -> Result<Composed, Outcome> {
-    let composed = compose_packed(answer as u32, names_file.into());
-    let (length, class) = (composed & 0xffff, (composed >> 16) as u8);
+pub fn compose(request: &Request) -> Result<Composed, Outcome> {
+    let facts =
+        u32::from(request.names_file) << 1 | u32::from(request.service == Service::BootServer);
+    let composed = compose_packed(request.options_length, facts);
+    let (length, class, answer) = (composed & 0xffff, (composed >> 16) as u8, composed >> 24);
     // The verifier knows nothing of what a function returns.
     if length == 0 || length > Scratch::REPLY as u64 {
-        return Err(match class {
-            class if class == Outcome::UnusualClient as u8 => Outcome::UnusualClient,
-            class if class == Outcome::NoTemplate as u8 => Outcome::NoTemplate,
-            _ => Outcome::TooLong,
-        });
+        return Err(reason(class));
     }
-    Ok(Composed { class, length })
+    let answer = match answer {
+        0 => Answer::Offer,
+        1 => Answer::Ack,
+        _ => Answer::BootServer,
+    };
+    Ok(Composed { answer, class, length })
 }
 
-/// The options' length and, above its sixteen bits, the class; without a length the reason is in
-/// place of the class.
+/// The reason of this number.
+#[inline(always)]
+fn reason(number: u8) -> Outcome {
+    macro_rules! among {
+        ($($outcome:ident)*) => {
+            match number {
+                $(number if number == Outcome::$outcome as u8 => Outcome::$outcome,)*
+                _ => Outcome::TooLong,
+            }
+        };
+    }
+    among!(Overload DuplicateOption OptionLength UnendedOptions OtherKind UnusualClient NoTemplate)
+}
+
+/// From the lowest bit: the options' length (16 bits), the class (8 bits) and the answer; without
+/// a length the reason is in place of the class.
 ///
 /// A function by itself, which the verifier looks at once, whatever its caller has been through.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn compose_packed(answer: u32, names_file: u32) -> u64 {
-    match try_compose(answer, names_file != 0) {
-        Ok(Composed { class, length }) => length | u64::from(class) << 16,
+extern "C" fn compose_packed(options_length: u64, facts: u32) -> u64 {
+    match try_compose(options_length, facts & 2 != 0, facts & 1 != 0) {
+        Ok(packed) => packed,
         Err(outcome) => (outcome as u64) << 16,
     }
 }
 
 #[inline(always)]
-fn try_compose(answer: u32, names_file: bool) -> Result<Composed, Outcome> {
+fn try_compose(
+    options_length: u64,
+    names_file: bool,
+    to_boot_server: bool,
+) -> Result<u64, Outcome> {
     let scratch = maps::scratch().ok_or(Outcome::NoTemplate)?;
-    let class = client::class(&Options(scratch), names_file)?;
-    let template = maps::template(Answer::template_of(answer, class)).ok_or(Outcome::NoTemplate)?;
+    let options = Options::walk(scratch, options_length)?;
+    let answer = answer(options.kind(), to_boot_server)?;
+    let class = client::class(&options, names_file)?;
+    let template = maps::template(answer.template(class)).ok_or(Outcome::NoTemplate)?;
     let fixed = u64::from(template.length);
     if fixed == 0 || fixed > Template::LONGEST as u64 {
         return Err(Outcome::NoTemplate);
     }
     let length = write(scratch, template, fixed).ok_or(Outcome::TooLong)?;
-    Ok(Composed { class: class.index() as u8, length })
+    Ok(length | u64::from(class.index()) << 16 | u64::from(answer as u32) << 24)
+}
+
+const DISCOVER: u8 = 1;
+const REQUEST: u8 = 3;
+const INFORM: u8 = 8;
+
+/// The answer to a message of this type, if it is one that the program gives.
+#[inline(always)]
+fn answer(kind: u8, to_boot_server: bool) -> Result<Answer, Outcome> {
+    match (kind, to_boot_server) {
+        (DISCOVER | REQUEST | INFORM, true) => Ok(Answer::BootServer),
+        (DISCOVER, false) => Ok(Answer::Offer),
+        (REQUEST, false) => Ok(Answer::Ack),
+        _ => Err(Outcome::OtherKind),
+    }
 }
 
 /// Writes what of the template are options, those that are echoed, the end mark, and zeros.

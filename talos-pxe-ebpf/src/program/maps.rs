@@ -1,11 +1,10 @@
 //! The maps, from the program's side, and the clock.
 
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
-use talos_pxe_ebpf::maps::{
-    Answer, Config, DEFAULT_CAPACITY, EVENTS_SIZE, Machine, MachineKey, Template,
-};
+use aya_ebpf::maps::{Array, PerCpuArray};
+use talos_pxe_ebpf::maps::{Answer, Config, Template};
 use talos_pxe_ebpf::outcome::Outcome;
 
 use super::walk::State;
@@ -14,15 +13,14 @@ use super::words;
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
-static MACHINES: HashMap<MachineKey, Machine> = HashMap::with_max_entries(DEFAULT_CAPACITY, 0);
-#[map]
 static TEMPLATES: Array<Template> = Array::with_max_entries(Answer::TEMPLATES, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Outcome::COUNT, 0);
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
-#[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_SIZE, 0);
+
+/// The flag of a map whose memory the daemon reads and writes, too.
+pub const MAPPED: u32 = BPF_F_MMAPABLE;
 
 /// What a run needs beyond the 512 octets of stack, for each CPU.
 ///
@@ -33,8 +31,13 @@ pub struct Scratch {
     /// The count of ticks when `boot_time` was read.
     ticks: u64,
     boot_time: u64,
+    /// How many events this CPU has recorded.
+    pub events: u32,
+    padding: u32,
     /// See [`launder`].
     cursor: u64,
+    /// What [`words::copy_options`] found.
+    pub copied: u64,
     pub walk: State,
     /// The sum of the reply's options.
     pub sum: u64,
@@ -73,13 +76,6 @@ pub fn config() -> Option<&'static Config> {
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0)
-}
-
-#[inline(always)]
-pub fn machine(mac: [u8; 6]) -> Option<Machine> {
-    // SAFETY: the daemon replaces an entry as a whole, and the kernel keeps the old one for as
-    // long as this run may look at it.
-    unsafe { MACHINES.get(MachineKey::new(mac)) }.copied()
 }
 
 #[inline(always)]

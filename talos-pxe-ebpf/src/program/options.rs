@@ -1,7 +1,7 @@
 //! The options of a request: copied out of the frame, then walked once.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::bpf_xdp_load_bytes;
+use aya_ebpf::helpers::generated::{bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use talos_pxe_ebpf::frame::{MAGIC, MAGIC_AT};
 use talos_pxe_ebpf::outcome::Outcome;
 
@@ -76,24 +76,53 @@ static RULES: [u32; 256] = {
 pub struct Options(pub *mut Scratch);
 
 impl Options {
-    /// Copies and walks the `length` octets from the magic cookie on.
+    /// Copies them from the frame, if that is not long.
+    ///
+    /// Before anything is known of the frame: the verifier follows what comes before this once
+    /// for each length that the frame may have.
     #[inline(always)]
-    pub fn read(ctx: *mut xdp_md, scratch: *mut Scratch, length: u64) -> Result<Self, Outcome> {
-        // SAFETY: `lengths` has made sure that they are in the frame and fit the scratch, which
-        // is this CPU's own.
+    pub fn copy(ctx: *mut xdp_md, scratch: *mut Scratch) {
+        // SAFETY: the scratch is this CPU's own, and has room.
         unsafe {
-            let to = &raw mut (*scratch).options;
-            if length <= words::COPIED && length.is_multiple_of(8) {
-                words::copy_options(ctx, to.cast());
-            } else {
+            let to = (&raw mut (*scratch).options).cast();
+            words::copy_options(ctx, to, &raw mut (*scratch).copied);
+        }
+    }
+
+    /// Copies them from a long frame, and returns the frame's length. The options' length, with
+    /// the magic cookie, must be in the frame.
+    #[inline(always)]
+    pub fn copy_rest(ctx: *mut xdp_md, scratch: *mut Scratch, length: u64) -> Result<u64, Outcome> {
+        // SAFETY: `length` fits the scratch, which is this CPU's own.
+        unsafe {
+            let copied = (&raw const (*scratch).copied).read_volatile();
+            if copied != words::MORE {
+                let is_there = length <= copied;
+                return if is_there {
+                    Ok(MAGIC_AT as u64 + copied)
+                } else {
+                    Err(Outcome::BadLength)
+                };
+            }
+            if length > words::COPIED {
+                let to = (&raw mut (*scratch).options).cast();
                 let length = forget(length);
-                // Again, of what the verifier knows now.
+                // Again, of what the verifier knows now. It fails where the frame is too short.
                 if length < MAGIC.len() as u64
-                    || bpf_xdp_load_bytes(ctx, MAGIC_AT as u32, to.cast(), length as u32) != 0
+                    || bpf_xdp_load_bytes(ctx, MAGIC_AT as u32, to, length as u32) != 0
                 {
                     return Err(Outcome::BadLength);
                 }
             }
+            Ok(bpf_xdp_get_buff_len(ctx))
+        }
+    }
+
+    /// Walks the `length` octets that have been copied.
+    #[inline(always)]
+    pub fn walk(scratch: *mut Scratch, length: u64) -> Result<Self, Outcome> {
+        // SAFETY: the scratch is this CPU's own.
+        unsafe {
             // Word by word: the compiler would call a function that does it octet by octet.
             let places = (&raw mut (*scratch).places).cast::<u64>();
             for word in 0..Scratch::SLOTS / 4 {

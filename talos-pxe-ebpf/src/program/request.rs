@@ -1,15 +1,16 @@
 //! The fixed fields of a request.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use talos_pxe_ebpf::frame::{
     BOOT_REQUEST, BOOTP, BROADCAST_FLAG, ETHERNET, ETHERTYPE_IPV4, FRAGMENT, Frame, IPV4,
     IPV4_WITHOUT_OPTIONS, Ipv4Header, MAGIC, PROTOCOL_UDP, UDP, fold, word16, word32,
 };
-use talos_pxe_ebpf::maps::{Config, Machine};
+use talos_pxe_ebpf::machines::Machine;
+use talos_pxe_ebpf::maps::Config;
 use talos_pxe_ebpf::outcome::Outcome;
 
-use super::maps::{self, Scratch};
+use super::machines;
+use super::maps::Scratch;
 
 const BROADCAST_MAC: [u8; 6] = [0xff; 6];
 const BROADCAST_IP: [u8; 4] = [0xff; 4];
@@ -26,8 +27,6 @@ pub enum Service {
 /// What a reply needs of a request: its frame is overwritten.
 pub struct Request {
     pub service: Service,
-    /// Octets of the frame, with what the Ethernet padded.
-    pub frame_length: u64,
     /// Octets of the magic cookie and the options.
     pub options_length: u64,
     pub source_mac: [u8; 6],
@@ -55,22 +54,30 @@ pub fn frame<'a>(ctx: *mut xdp_md) -> Option<&'a mut Frame> {
     }
 }
 
+/// Sees to it that what is no UDP over IPv4 to one of our ports costs little.
+#[inline(always)]
+pub fn check_ports(ctx: *mut xdp_md, config: &Config) -> Result<(), Outcome> {
+    let frame = frame(ctx).ok_or(Outcome::Other)?;
+    let to = frame.udp_destination;
+    if frame.ethertype != ETHERTYPE_IPV4
+        || frame.ip.version_and_length != IPV4_WITHOUT_OPTIONS
+        || frame.ip.protocol != PROTOCOL_UDP
+        || (to != config.dhcp_port && to != config.boot_server_port)
+    {
+        return Err(Outcome::Other);
+    }
+    Ok(())
+}
+
 impl Request {
+    /// The fixed fields of a request to one of our ports.
     #[inline(always)]
     pub fn parse(ctx: *mut xdp_md, config: &Config) -> Result<Self, Outcome> {
         let frame = frame(ctx).ok_or(Outcome::Other)?;
-        if frame.ethertype != ETHERTYPE_IPV4
-            || frame.ip.version_and_length != IPV4_WITHOUT_OPTIONS
-            || frame.ip.protocol != PROTOCOL_UDP
-        {
-            return Err(Outcome::Other);
-        }
         let service = if frame.udp_destination == config.dhcp_port {
             Service::Dhcp
-        } else if frame.udp_destination == config.boot_server_port {
-            Service::BootServer
         } else {
-            return Err(Outcome::Other);
+            Service::BootServer
         };
         if config.mode == 0 {
             return Err(Outcome::Other);
@@ -78,7 +85,7 @@ impl Request {
         if u16::from_be_bytes(frame.ip.fragment) & FRAGMENT != 0 {
             return Err(Outcome::Fragment);
         }
-        let (frame_length, options_length) = lengths(ctx, frame)?;
+        let options_length = options_length(frame)?;
         if header_sum(&frame.ip) != 0xffff {
             return Err(Outcome::BadChecksum);
         }
@@ -99,7 +106,6 @@ impl Request {
         let [flags, _] = frame.flags;
         Ok(Self {
             service,
-            frame_length,
             options_length,
             source_mac: frame.ethernet_source,
             source_ip: frame.ip.source,
@@ -123,7 +129,7 @@ impl Request {
                 return Err(Outcome::OtherSubnet);
             }
         }
-        maps::machine(self.chaddr).ok_or(Outcome::UnknownMachine)
+        machines::find(&config.choice, self.chaddr).ok_or(Outcome::UnknownMachine)
     }
 
     #[inline(always)]
@@ -132,21 +138,19 @@ impl Request {
     }
 }
 
-/// The lengths of the frame and of its magic cookie and options, when all lengths agree.
+/// The length of the magic cookie and the options, when the lengths of packet and datagram agree.
 #[inline(always)]
-fn lengths(ctx: *mut xdp_md, frame: &Frame) -> Result<(u64, u64), Outcome> {
-    // SAFETY: the context is the one that the kernel handed over.
-    let frame_length = unsafe { bpf_xdp_get_buff_len(ctx) };
+fn options_length(frame: &Frame) -> Result<u64, Outcome> {
     let packet = u64::from(u16::from_be_bytes(frame.ip.total_length));
     let datagram = u64::from(u16::from_be_bytes(frame.udp_length));
-    if packet != datagram + IPV4 as u64 || packet + ETHERNET as u64 > frame_length {
+    if packet != datagram + IPV4 as u64 {
         return Err(Outcome::BadLength);
     }
     let options = datagram.wrapping_sub((UDP + BOOTP) as u64);
     if options < MAGIC.len() as u64 || options > Scratch::COPIED as u64 {
         return Err(Outcome::BadLength);
     }
-    Ok((frame_length, options))
+    Ok(options)
 }
 
 /// All ones for a header whose checksum is right.

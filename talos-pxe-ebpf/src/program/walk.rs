@@ -1,6 +1,6 @@
 //! Walks of the options, which are as long as the client likes.
 //!
-//! The steps are those of a `bpf_loop`, sixteen to each call of its callback: the verifier looks at
+//! The steps are those of a `bpf_loop`, twelve to each call of its callback: the verifier looks at
 //! a callback once, and the calls cost little. A plain loop it would follow step by step, and
 //! without `CAP_PERFMON` also where a processor may wrongly predict that it goes on for ever.
 
@@ -10,10 +10,10 @@ use core::ptr::null_mut;
 use aya_ebpf::helpers::generated::bpf_loop;
 use talos_pxe_ebpf::outcome::Outcome;
 
-use super::maps::{self, Scratch, forget};
+use super::maps::{self, Scratch, forget, launder};
 
-/// How often sixteen steps are taken: more than there are octets.
-const ROUNDS: u32 = (Scratch::OPTIONS / 16) as u32;
+/// How often twelve steps are taken: enough for as many as there are octets.
+const ROUNDS: u32 = Scratch::OPTIONS.div_ceil(12) as u32;
 /// The end of a walk that has not failed.
 const DONE: u32 = u32::MAX;
 
@@ -33,14 +33,50 @@ pub enum Step {
     Failed(Outcome),
 }
 
-/// Walks from `from` to `end`.
+/// Takes twelve steps with what is in the place of `step`: more would be too far to jump.
+macro_rules! twelve {
+    ($step:ident) => {
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+        $step!();
+    };
+}
+
+/// Walks from `from` to `end`: twelve steps here, the others in a loop.
 #[inline(always)]
 pub fn run<W: Walk>(scratch: *mut Scratch, from: u64, end: u64) -> Result<(), Outcome> {
+    // Or the verifier would follow where a step can be, from the first on.
+    let mut at = forget(launder(scratch, from));
+    macro_rules! step {
+        () => {
+            match W::step(scratch, at, end) {
+                Step::Next(next) => at = forget(next),
+                Step::Done => return Ok(()),
+                Step::Failed(outcome) => return Err(outcome),
+            }
+        };
+    }
+    twelve!(step);
+    run_loop::<W>(scratch, at, end)
+}
+
+/// Walks from `from` to `end`.
+#[inline(always)]
+pub fn run_loop<W: Walk>(scratch: *mut Scratch, from: u64, end: u64) -> Result<(), Outcome> {
     // SAFETY: the scratch is this CPU's own.
     let result = unsafe {
         (*scratch).walk.at = from;
         (*scratch).walk.end = end;
-        bpf_loop(ROUNDS, sixteen_steps::<W> as *mut c_void, null_mut(), 0);
+        bpf_loop(ROUNDS, twelve_steps::<W> as *mut c_void, null_mut(), 0);
         (&raw const (*scratch).walk.result).read_volatile()
     };
     match result {
@@ -61,7 +97,7 @@ pub struct State {
 }
 
 /// The callback; it returns whether the walk is over.
-extern "C" fn sixteen_steps<W: Walk>(_round: u64, _argument: *mut c_void) -> u64 {
+extern "C" fn twelve_steps<W: Walk>(_round: u64, _argument: *mut c_void) -> u64 {
     // Passed in the argument it would be a pointer on the stack, whose place the compiler uses
     // for something else afterwards: without `CAP_PERFMON` the verifier forbids that.
     let Some(scratch) = maps::scratch() else { return 1 };
@@ -84,18 +120,7 @@ extern "C" fn sixteen_steps<W: Walk>(_round: u64, _argument: *mut c_void) -> u64
                 }
             };
         }
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
-        step!();
+        twelve!(step);
         (*scratch).walk.at = at;
     }
     0

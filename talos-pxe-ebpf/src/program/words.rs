@@ -11,6 +11,8 @@ use talos_pxe_ebpf::maps::Template;
 pub const WRITTEN: usize = 384;
 /// The octets of options that [`copy_options`] can copy.
 pub const COPIED: u64 = 320;
+/// What [`copy_options`] says of a frame that has more.
+pub const MORE: u64 = u64::MAX;
 
 /// The octets that [`contain`] can search.
 pub const SEARCHED: u64 = 64;
@@ -115,30 +117,87 @@ pub unsafe fn end_options(to: *mut u8) {
     each!(word: 0 1 2 3 4 5 6 7);
 }
 
-/// Copies the options from the magic cookie on, as many words as the frame has, up to
-/// [`COPIED`] octets.
+/// Copies what the frame has from the magic cookie on, up to [`COPIED`] octets, and writes to
+/// `result` how many it has, or [`MORE`].
 ///
 /// # Safety
 ///
 /// There must be room for them.
 #[inline(always)]
-pub unsafe fn copy_options(ctx: *mut xdp_md, to: *mut u64) {
+pub unsafe fn copy_options(ctx: *mut xdp_md, to: *mut u64, result: *mut u64) {
     // SAFETY: the context is the one that the kernel handed over.
     let (start, end) = unsafe { ((*ctx).data as usize, (*ctx).data_end as usize) };
-    macro_rules! word {
-        ($word:literal) => {
-            if start + MAGIC_AT + 8 * $word + 8 > end {
-                return;
-            }
-            // SAFETY: the word is in the frame, and the caller's promise.
+    let to = to.cast::<u8>();
+    macro_rules! has {
+        ($octets:expr) => {
+            start + MAGIC_AT + $octets <= end
+        };
+    }
+    macro_rules! copy {
+        ($type:ty, $at:expr) => {
+            // SAFETY: it has been checked that the frame has it, and the caller's promise.
             unsafe {
-                let from = (start + MAGIC_AT + 8 * $word) as *const u64;
-                to.add($word).write(from.read_unaligned());
+                let from = (start + MAGIC_AT + $at) as *const $type;
+                to.add($at).cast::<$type>().write_unaligned(from.read_unaligned());
             }
         };
     }
-    each!(word: 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30
-        31 32 33 34 35 36 37 38 39);
+    // Written out, since the verifier knows the frame's length only from comparisons, and each
+    // for itself, so that it forgets which of them the length came from.
+    macro_rules! done {
+        ($octets:expr) => {{
+            // SAFETY: the caller's promise.
+            unsafe { result.write_volatile($octets as u64) };
+            return;
+        }};
+    }
+    macro_rules! odd_octet {
+        ($at:expr) => {
+            if has!($at + 1) {
+                copy!(u8, $at);
+                done!($at + 1);
+            }
+            done!($at)
+        };
+    }
+    macro_rules! two_octets {
+        ($at:expr) => {
+            if has!($at + 2) {
+                copy!(u16, $at);
+                odd_octet!($at + 2);
+            }
+            odd_octet!($at)
+        };
+    }
+    macro_rules! word {
+        ($at:expr) => {
+            if !has!($at + 8) {
+                if has!($at + 4) {
+                    copy!(u32, $at);
+                    two_octets!($at + 4);
+                }
+                two_octets!($at);
+            }
+            copy!(u64, $at);
+        };
+    }
+    macro_rules! four_words {
+        ($number:literal) => {
+            if has!(32 * $number + 32) {
+                copy!(u64, 32 * $number);
+                copy!(u64, 32 * $number + 8);
+                copy!(u64, 32 * $number + 16);
+                copy!(u64, 32 * $number + 24);
+            } else {
+                word!(32 * $number);
+                word!(32 * $number + 8);
+                word!(32 * $number + 16);
+                word!(32 * $number + 24);
+            }
+        };
+    }
+    each!(four_words: 0 1 2 3 4 5 6 7 8 9);
+    done!(if has!(COPIED as usize + 1) { MORE } else { COPIED });
 }
 
 /// Copies `octets` octets, no more than an option has, and some that follow.

@@ -8,6 +8,7 @@
 )]
 
 mod generated;
+mod race;
 mod reasons;
 mod reference;
 mod requests;

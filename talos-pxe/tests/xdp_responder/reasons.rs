@@ -6,6 +6,7 @@ use std::time::Duration;
 use talos_pxe::edges::xdp::InsertError;
 use talos_pxe::time::BootTime;
 use talos_pxe::wire::MacAddr;
+use talos_pxe_ebpf::maps::EVENTS_PER_CPU;
 use talos_pxe_ebpf::outcome::Outcome;
 
 use super::reference::{ALICE, ALICES, BOB, LEASE, Network, Service};
@@ -140,7 +141,7 @@ fn xdp_promises_nothing_that_it_cannot_record() {
         let _ = network.kernel(&discover);
         recorded += 1;
     }
-    assert!(recorded > 50_000, "{recorded}");
+    assert_eq!(recorded, EVENTS_PER_CPU as usize + 1);
     assert_eq!(network.loaded.maps.events(10).len(), 10);
     assert_eq!(network.loaded.maps.events(usize::MAX).len(), recorded - 11);
     assert_eq!(outcome(&mut network, &discover), Outcome::Offered);
@@ -160,10 +161,10 @@ fn xdp_forgets_machines_and_refuses_more_than_it_was_loaded_for() {
     assert!(matches!(full, Err(InsertError::Full(16))), "{full:?}");
     maps.insert(ALICE, ALICES, horizon).unwrap();
     for _ in 0..2 {
-        maps.remove(machine(1)).unwrap();
+        maps.remove(machine(1));
     }
     maps.insert(machine(16), ALICES, horizon).unwrap();
-    maps.remove(ALICE).unwrap();
+    maps.remove(ALICE);
     let discover = Request::new(1).frame();
     assert_eq!(outcome(&mut network, &discover), Outcome::UnknownMachine);
 }

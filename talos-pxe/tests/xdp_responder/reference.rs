@@ -29,7 +29,7 @@ pub const BOB: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
 pub const LEASE: Duration = Duration::from_secs(300);
 
 const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
+pub const XDP_TX: u32 = 3;
 
 /// What became of a frame in the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use serde_yaml_ng::Value;
 use crate::cli::Serve;
 use crate::decisions::fetch::Arch;
 use crate::decisions::preflight::Finding;
-use crate::edges::{folder, tftp};
+use crate::edges::{folder, rules, tftp};
 
 /// No machine config comes near this, in bytes.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -21,20 +21,24 @@ const CONFIGS: [&str; 3] = ["controlplane.yaml", "worker.yaml", "init.yaml"];
 /// All of them.
 pub(super) fn checks(serve: &Serve) -> Vec<Finding> {
     let assets = serve.root.join("assets");
-    let mut found = vec![catalog(serve)];
+    let mut found = vec![rules(serve)];
     found.extend(Arch::ALL.map(|arch| talos(&assets, arch)));
     found.extend(configs(&assets));
     found.push(boot_files(serve));
     found
 }
 
-/// Groups and profiles, and whether there is any kernel for them.
-fn catalog(serve: &Serve) -> Finding {
+/// Groups, profiles and the inventory, and whether there is any kernel for them.
+fn rules(serve: &Serve) -> Finding {
     const NAME: &str = "profiles";
-    let checked = folder::load_catalog(&serve.root)
-        .and_then(|catalog| folder::check_kernels(&serve.root, &catalog));
-    match checked {
-        Ok(()) => Finding::ok(NAME, "valid, and there is a kernel for them"),
+    match rules::read(&serve.root) {
+        Ok((_, inventory)) if inventory.is_empty() => {
+            Finding::ok(NAME, "valid, and there is a kernel for them")
+        }
+        Ok((_, inventory)) => Finding::ok(
+            NAME,
+            format!("valid, with an inventory of {}; there is a kernel", inventory.len()),
+        ),
         Err(error) => Finding::failed(NAME, format!("{error:#}")),
     }
 }

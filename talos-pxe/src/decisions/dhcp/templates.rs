@@ -7,9 +7,11 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
+use bytemuck::Zeroable as _;
 use ipnet::Ipv4Net;
 use talos_pxe_ebpf::class::Class;
 use talos_pxe_ebpf::frame::{FIRST_OPTION, Frame, word16, word32};
+use talos_pxe_ebpf::machines::Choice;
 use talos_pxe_ebpf::maps::{Answer, Config, Mode, Template};
 
 use super::{CLIENT_PORT, Ingress, proxy, server};
@@ -86,6 +88,8 @@ fn config(sender: &Sender, mode: Mode, lease_time: Duration) -> Config {
     Config {
         offer_span: span(OFFER_HOLD),
         lease_span: span(lease_time),
+        // Chosen when the program is loaded.
+        choice: Choice::zeroed(),
         address: sender.own.addr().octets(),
         subnet: sender.own.network().octets(),
         netmask: sender.own.netmask().octets(),

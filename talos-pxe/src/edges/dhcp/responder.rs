@@ -18,7 +18,6 @@ use crate::edges::xdp::{FastPath, InsertError, Sent};
 use crate::state::leases::{Reservations, Taken, Upkeep};
 use crate::state::store::{Change, Held, Store, StoreError};
 use crate::time::BootTime;
-use crate::wire::MacAddr;
 
 /// Who answers on the DHCP port.
 pub enum Responder {
@@ -140,7 +139,7 @@ impl Leasing {
             }
         }
         if let Some(fast_path) = fast_path {
-            forgotten.into_iter().for_each(|mac| revoke(fast_path, mac));
+            forgotten.into_iter().for_each(|mac| fast_path.maps.remove(mac));
         }
         self.journal.store(changes, Stored { granted, reply, adopted: None });
         None
@@ -200,7 +199,7 @@ impl Leasing {
     fn take_up(&mut self, upkeep: Upkeep, now: BootTime, mut fast_path: Option<&mut FastPath>) {
         let Upkeep { revoked, taken } = upkeep;
         if let Some(fast_path) = &mut fast_path {
-            revoked.into_iter().for_each(|mac| revoke(fast_path, mac));
+            revoked.into_iter().for_each(|mac| fast_path.maps.remove(mac));
         }
         tell(&taken, now);
         let _nothing_to_send = self.keep(None, fast_path);
@@ -218,15 +217,8 @@ impl Leasing {
                     self.full = true;
                 }
                 Err(InsertError::Full(_)) => {}
-                Err(error) => warn!(machine = %mac, "{error}"),
             }
         }
-    }
-}
-
-fn revoke(fast_path: &mut FastPath, mac: MacAddr) {
-    if let Err(error) = fast_path.maps.remove(mac) {
-        warn!(machine = %mac, %error, "cannot make the XDP program forget a machine");
     }
 }
 

@@ -1,13 +1,15 @@
 //! Loads the XDP program that the build embedded and tells it all but the machines, so that it
 //! never runs without.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::maps::Map;
 use aya::programs::Xdp;
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use talos_pxe_ebpf::PROGRAM;
-use talos_pxe_ebpf::maps::MACHINES;
+use talos_pxe_ebpf::maps::{EVENTS, EVENTS_PER_CPU, MACHINES};
 
+use super::machines;
 use super::maps::Maps;
 use crate::decisions::dhcp::templates::Answers;
 
@@ -42,8 +44,12 @@ impl Loaded {
             !object.is_empty(),
             "this talos-pxe was built without the XDP program: run `cargo xtask setup`, then build again"
         );
-        let mut ebpf = EbpfLoader::new().map_max_entries(MACHINES, capacity).load(object)?;
-        let maps = Maps::take(&mut ebpf, answers, capacity)?;
+        let cpus = nr_cpus().map_err(|(file, error)| anyhow!("cannot read {file}: {error}"))?;
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(MACHINES, machines::buckets(capacity))
+            .map_max_entries(EVENTS, u32::try_from(cpus)? * EVENTS_PER_CPU)
+            .load(object)?;
+        let maps = Maps::take(&mut ebpf, answers, capacity, cpus)?;
         Ok(Self { ebpf, maps })
     }
 

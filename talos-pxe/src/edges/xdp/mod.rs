@@ -1,7 +1,10 @@
 //! The XDP program on an interface: attached, in which mode, and until when.
 
+mod events;
 mod load;
+mod machines;
 mod maps;
+mod shared;
 
 use anyhow::{Context as _, Error, Result, anyhow, bail, ensure};
 use aya::programs::links::FdLink;
@@ -13,8 +16,9 @@ use rustix::io::Errno;
 use talos_pxe_ebpf::PROGRAM;
 use talos_pxe_ebpf::maps::DEFAULT_CAPACITY;
 
+pub use events::Sent;
 pub use load::{Loaded, OBJECT};
-pub use maps::{InsertError, Maps, Sent};
+pub use maps::{InsertError, Maps};
 
 use crate::cli::XdpChoice;
 use crate::decisions::dhcp::templates::Answers;
