@@ -32,5 +32,23 @@ else
     say "config failed ($(head -n 1 /tmp/wget)) $url"
 fi
 
+# lab.resolve=NAME:COUNT waits until a name has so many addresses, as machines of a cluster do.
+wanted=
+for argument in $(cat /proc/cmdline); do
+    case $argument in lab.resolve=*) wanted=${argument#lab.resolve=} ;; esac
+done
+if [ -n "$wanted" ]; then
+    tries=0
+    while
+        # What stands before the name is the server's own address.
+        addresses=$(nslookup -type=a "${wanted%:*}" 2>&1 | sed -n '/^Name:/,$s/^Address: *//p' | sort | xargs)
+        [ "$(echo "$addresses" | wc -w)" -ne "${wanted#*:}" ] && [ $tries -lt 240 ]
+    do
+        tries=$((tries + 1))
+        sleep 1
+    done
+    say "resolved ${wanted%:*} $addresses"
+fi
+
 say "booted"
 poweroff -f

@@ -1,6 +1,7 @@
 //! The whole appliance: real firmware, kernels and clients against the daemon as users start it.
 
 mod boots;
+mod cluster;
 mod configs;
 mod inventory;
 mod legacy;

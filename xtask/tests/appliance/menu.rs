@@ -47,7 +47,7 @@ fn each_key_of_the_menu_boots_with_its_own_config() -> Result<()> {
 }
 
 /// Types a key until the menu takes it: while it asks us anew, every 5 s, iPXE throws keys away.
-fn choose(machine: &mut Machine, key: &str) -> Result<()> {
+pub fn choose(machine: &mut Machine, key: &str) -> Result<()> {
     loop {
         machine.type_text(key)?;
         match machine.wait_for("Linux version", Duration::from_secs(3)) {
