@@ -32,6 +32,8 @@ struct Plan {
     times: Duration,
     /// How long new clients come, in whole seconds.
     clients: Duration,
+    /// To which part of itself the highest rate of new clients is found.
+    exactness: f64,
 }
 
 const FULL: Plan = Plan {
@@ -41,6 +43,7 @@ const FULL: Plan = Plan {
     step: Duration::from_secs(2),
     times: Duration::from_secs(10),
     clients: Duration::from_secs(5),
+    exactness: 1.0 / 16.0,
 };
 
 const QUICK: Plan = Plan {
@@ -50,6 +53,7 @@ const QUICK: Plan = Plan {
     step: Duration::from_millis(400),
     times: Duration::from_secs(2),
     clients: Duration::from_secs(1),
+    exactness: 1.0 / 4.0,
 };
 
 /// The rate at which answers are timed beside downloads.
@@ -131,7 +135,15 @@ impl Run<'_> {
     fn new_clients(&mut self, kind: servers::Kind) -> Result<()> {
         let say = |what: &str| self.say(kind.name(), what);
         let (plan, lab) = (self.plan, &self.lab);
-        let found = exchanges::highest(lab, kind, &self.daemon, &self.root, plan.clients, say)?;
+        let found = exchanges::highest(
+            lab,
+            kind,
+            &self.daemon,
+            &self.root,
+            plan.clients,
+            plan.exactness,
+            say,
+        )?;
         self.report.exchanges.push(found);
         Ok(())
     }
