@@ -1,5 +1,7 @@
 //! Nanoseconds that the XDP program takes for an answer, by the kernel's test run, without a
-//! network card. Needs root. `--json` prints JSON instead of a table.
+//! network card. Needs root. `--json` prints JSON instead of a table, `--rounds N` measures more or
+//! less often: the kernel waits for all CPUs before each of these runs, which takes long where they
+//! are busy.
 
 #![allow(clippy::print_stdout, clippy::indexing_slicing, clippy::expect_used)]
 
@@ -30,6 +32,11 @@ const REPEAT: u32 = 4096;
 const ROUNDS: usize = 200;
 
 const XDP_TX: u32 = 3;
+
+fn rounds() -> usize {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--rounds").skip(1);
+    arguments.next().and_then(|number| number.parse().ok()).unwrap_or(ROUNDS)
+}
 
 struct Row {
     what: &'static str,
@@ -130,7 +137,7 @@ impl Bench {
         // one machine is for another address each time, so those requests name none.
         let best = |bench: &mut Self, program| -> Result<f64> {
             let mut best = f64::INFINITY;
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds() {
                 best = best.min(bench.run(program, &frame)?);
             }
             Ok(best)

@@ -32,6 +32,10 @@ struct Plan {
     times: Duration,
     /// How long new clients come, in whole seconds.
     clients: Duration,
+    /// To which part of itself the highest rate of new clients is found.
+    exactness: f64,
+    /// How often each kind of answer is measured by test run.
+    rounds: u32,
 }
 
 const FULL: Plan = Plan {
@@ -41,6 +45,8 @@ const FULL: Plan = Plan {
     step: Duration::from_secs(2),
     times: Duration::from_secs(10),
     clients: Duration::from_secs(5),
+    exactness: 1.0 / 16.0,
+    rounds: 200,
 };
 
 const QUICK: Plan = Plan {
@@ -50,6 +56,8 @@ const QUICK: Plan = Plan {
     step: Duration::from_millis(400),
     times: Duration::from_secs(2),
     clients: Duration::from_secs(1),
+    exactness: 1.0 / 4.0,
+    rounds: 20,
 };
 
 /// The rate at which answers are timed beside downloads.
@@ -70,6 +78,7 @@ struct Run<'a> {
 /// Runs the subcommand.
 pub fn main(dhcp: &Dhcp) -> Result<()> {
     setup::ensure(&[Group::Bpf, Group::Bench])?;
+    let plan = if dhcp.quick { &QUICK } else { &FULL };
     let lab = Lab::new()?;
     let daemon = server::build_release()?;
     let root = root(lab.dir())?;
@@ -78,9 +87,9 @@ pub fn main(dhcp: &Dhcp) -> Result<()> {
         bar.set_style(style);
     }
     bar.enable_steady_tick(Duration::from_millis(500));
-    let plan = if dhcp.quick { &QUICK } else { &FULL };
     let wanted = |kind| dhcp.only.is_none_or(|only| only == kind);
-    let answers = if wanted(servers::Kind::FastPath) { testrun::measure()? } else { Vec::new() };
+    let answers =
+        if wanted(servers::Kind::FastPath) { testrun::measure(plan.rounds)? } else { Vec::new() };
     let (machine, xdp, rows, exchanges) = (Computer::this(), None, Vec::new(), Vec::new());
     let report = Report { machine, xdp, answers, rows, exchanges };
     let mut run = Run { plan, lab, daemon, root, bar, report, of_kea: Vec::new() };
@@ -131,7 +140,15 @@ impl Run<'_> {
     fn new_clients(&mut self, kind: servers::Kind) -> Result<()> {
         let say = |what: &str| self.say(kind.name(), what);
         let (plan, lab) = (self.plan, &self.lab);
-        let found = exchanges::highest(lab, kind, &self.daemon, &self.root, plan.clients, say)?;
+        let found = exchanges::highest(
+            lab,
+            kind,
+            &self.daemon,
+            &self.root,
+            plan.clients,
+            plan.exactness,
+            say,
+        )?;
         self.report.exchanges.push(found);
         Ok(())
     }

@@ -41,7 +41,7 @@ pub struct Trial {
     pub lost: u32,
 }
 
-/// Finds it, to a sixteenth. Each rate gets a new server without a lease.
+/// Finds it, to `exactness` of it. Each rate gets a new server without a lease.
 ///
 /// # Errors
 /// When the server does not start.
@@ -51,10 +51,11 @@ pub fn highest(
     daemon: &Path,
     root: &Path,
     time: Duration,
+    exactness: f64,
     mut say: impl FnMut(&str),
 ) -> Result<Exchanges> {
     let mut best = Exchanges { server: kind.name(), rate: 0, above: None };
-    let mut rate = 1000;
+    let mut rate = 2000;
     loop {
         say(&format!("{rate} new clients a second"));
         let mut outcome = trial(lab, kind, daemon, root, rate, time)?;
@@ -72,7 +73,7 @@ pub fn highest(
             Some(above) => (best.rate + above.rate) / 2,
         };
         let step = best.above.map_or(u32::MAX, |above| above.rate - best.rate);
-        if step <= (best.rate / 8).max(50) {
+        if f64::from(step) <= (f64::from(best.rate) * exactness).max(50.0) {
             return Ok(best);
         }
     }

@@ -9,6 +9,10 @@ use super::generator::{Kind, Load, Outcome};
 /// No rate above this is tried.
 const CEILING: u32 = 4_000_000;
 
+/// How often a loss has to happen, and lateness, until they count.
+const LOSSES: u32 = 2;
+const DELAYS: u32 = 4;
+
 /// A rate without loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Highest {
@@ -20,7 +24,8 @@ pub struct Highest {
 }
 
 /// Doubles the rate from `first` until `run` loses something, then looks between, to a twentieth.
-/// A loss counts when it happens twice: something else on the machine may have caused one.
+/// A loss counts when it happens twice, and lateness of the generator when it happens four times:
+/// something else on the machine may have caused one.
 ///
 /// # Errors
 /// Those of `run`.
@@ -34,14 +39,19 @@ pub fn highest(
     let (mut rate, mut too_high) = (first, None);
     loop {
         let load = Load { kind, rate, time };
-        let mut outcome = run(load)?;
-        if !outcome.is_clean(&load) {
-            outcome = run(load)?;
-        }
-        let achieved = outcome.sent as f64 / outcome.seconds.max(time.as_secs_f64());
-        if outcome.is_lossless() && achieved > best.rate {
-            best = Highest { rate: achieved, generator_bound: !outcome.in_time(&load) };
-        }
+        let (mut losses, mut delays) = (0, 0);
+        let outcome = loop {
+            let outcome = run(load)?;
+            let achieved = outcome.sent as f64 / outcome.seconds.max(time.as_secs_f64());
+            if outcome.is_lossless() && achieved > best.rate {
+                best = Highest { rate: achieved, generator_bound: !outcome.in_time(&load) };
+            }
+            losses += u32::from(!outcome.is_lossless());
+            delays += u32::from(!outcome.in_time(&load));
+            if outcome.is_clean(&load) || losses == LOSSES || delays == DELAYS {
+                break outcome;
+            }
+        };
         if !outcome.is_clean(&load) {
             too_high = Some(rate);
         }

@@ -21,13 +21,14 @@ pub struct Answer {
     pub swap: f64,
 }
 
-/// Measures all kinds.
+/// Measures all kinds, each so many times, of which the best counts.
 ///
 /// # Errors
 /// When it does not compile, or the kernel refuses the program.
-pub fn measure() -> Result<Vec<Answer>> {
+pub fn measure(rounds: u32) -> Result<Vec<Answer>> {
     let mut bench = exec::cargo();
     bench.args(["bench", "--package", "talos-pxe", "--bench", "xdp", "--", "--json"]);
+    bench.args(["--rounds", &rounds.to_string()]);
     bench.current_dir(repository());
     let text = exec::output_with_errors_shown(&mut bench).context("cannot measure answers")?;
     let rows: Vec<Value> = serde_json::from_str(&text).context("cargo bench wrote no JSON")?;

@@ -34,10 +34,10 @@ const PATIENCE: Duration = Duration::from_millis(700);
 /// How long after a restart a machine asks for its lease before the server counts as silent.
 const SILENCE: Duration = Duration::from_secs(15);
 
-/// In one of so many rounds the daemon stops, before it is killed, for so long that no horizon
-/// reaches as far: four lease times would.
-const FREEZES: u32 = 25;
-const FREEZE: Duration = Duration::from_secs(100);
+/// In one of so many rounds the daemon stops, before it is killed, for longer than any horizon
+/// reaches: that is four lease times.
+const FREEZES: u32 = 50;
+const FREEZE: Duration = Duration::from_secs(125);
 
 /// What happened in a run that ended well.
 #[derive(Clone, Copy, Debug, Default)]
@@ -162,7 +162,7 @@ impl Run {
         }
         self.check_leases(&mut server)?;
         let mut end = now() + Duration::from_millis(self.random.u64(300..1200));
-        if self.xdp && number % FREEZES == FREEZES / 5 {
+        if self.xdp && number % FREEZES == FREEZES / 10 {
             server.process().freeze()?;
             self.report.freezes += 1;
             self.frozen = true;
