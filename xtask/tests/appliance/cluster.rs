@@ -55,13 +55,13 @@ machines:
     let mut machines = power_on_each(&lab)?;
     let head = "version: v1alpha1\nmachine:\n";
     let configs = [
-        format!("{head}    type: init\n    network:\n        hostname: one\n"),
+        format!("{head}    type: init\n    network:\n        hostname: \"one\"\n"),
         format!(
-            "{head}    type: controlplane\n    network:\n        hostname: two\n    install:\n        \
+            "{head}    type: controlplane\n    network:\n        hostname: \"two\"\n    install:\n        \
              disk: /dev/vda\n"
         ),
         format!(
-            "{head}    type: worker\n    network:\n        hostname: three\n    install:\n        disk: \
+            "{head}    type: worker\n    network:\n        hostname: \"three\"\n    install:\n        disk: \
              /dev/nvme0n1\n"
         ),
     ];
