@@ -29,6 +29,7 @@ const MACHINES: &str = "[10-99]";
 fn no_role_is_forgotten_by_kill_9() -> Result<()> {
     let lab = Lab::new()?;
     let host = lab.host("talos-pxe")?;
+    let far = behind_a_router(&lab)?;
     let folder = lab.dir().join("root");
     root::make(&folder, &System::Guest(Guest::make()?), None)?;
     let program = server::build()?;
@@ -39,13 +40,32 @@ fn no_role_is_forgotten_by_kill_9() -> Result<()> {
     let mut given = Vec::new();
     for round in 0..ROUNDS {
         let server = start()?;
+        // The daemon's start sets the interface up anew.
+        let route = ["route", "replace", FAR, "via", ROUTER];
+        exec::output(host.command("ip").args(route))?;
         expect_workers(&host, &program, &given)?;
-        given.extend(ask_until_killed(&lab, &host, round, server)?);
+        given.extend(ask_until_killed(&lab, &far, round, server)?);
     }
     let _server = start()?;
     expect_workers(&host, &program, &given)?;
     eprintln!("{} roles were given, and none forgotten, in {ROUNDS} kills", given.len());
     Ok(())
+}
+
+/// Where machines are whose MAC addresses the daemon cannot see, so that it believes what they say.
+const FAR: &str = "10.99.0.1";
+/// Their router's address on the daemon's network.
+const ROUTER: &str = "192.168.123.200";
+
+fn behind_a_router(lab: &Lab) -> Result<Host> {
+    let host = lab.host("far")?;
+    host.add_address(&format!("{ROUTER}/24"))?;
+    exec::output(host.command("ip").args(["address", "add", FAR, "dev", "lo"]))?;
+    exec::output(host.command("ip").args(["link", "set", "lo", "up"]))?;
+    // As a router it asks for the daemon by its own address, not by that of whom it forwards for.
+    let announce = "echo 2 >/proc/sys/net/ipv4/conf/all/arp_announce";
+    exec::output(host.command("sh").args(["-c", announce]))?;
+    Ok(host)
 }
 
 /// Lets many machines choose a role at once and kills the daemon among them; returns those whose
@@ -54,7 +74,7 @@ fn ask_until_killed(lab: &Lab, host: &Host, round: usize, server: Server) -> Res
     let folder = lab.dir().join(format!("scripts{round}"));
     fs::create_dir(&folder)?;
     let mut curl = host.command("curl");
-    curl.args(["--silent", "--parallel", "--parallel-max", "8", "--output"]);
+    curl.args(["--silent", "--parallel", "--parallel-max", "8", "--interface", FAR, "--output"]);
     curl.arg(folder.join("#1"));
     let mac = format!("02:00:00:00:{round:02}:{MACHINES}");
     curl.arg(format!("http://192.168.123.1:8080/ipxe?mac={mac}&type=worker"));
