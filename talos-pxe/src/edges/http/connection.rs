@@ -1,5 +1,6 @@
 //! A client's connection: bytes are written, images are sent by the kernel.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -26,6 +27,8 @@ const STALLED: Duration = Duration::from_secs(60);
 pub(super) struct Connection {
     socket: TcpStream,
     images: Images,
+    /// Whether the kernel holds back what does not fill a packet, since more of an image follows.
+    corked: Cell<bool>,
 }
 
 impl Connection {
@@ -39,7 +42,14 @@ impl Connection {
         let options = SockRef::from(&socket);
         options.set_tcp_user_timeout(Some(STALLED))?;
         options.set_tcp_keepalive(&TcpKeepalive::new().with_time(STALLED))?;
-        Ok(Self { socket, images })
+        Ok(Self { socket, images, corked: Cell::new(false) })
+    }
+
+    fn cork(&self, corked: bool) -> io::Result<()> {
+        if self.corked.replace(corked) != corked {
+            SockRef::from(&self.socket).set_tcp_cork(corked)?;
+        }
+        Ok(())
     }
 
     fn send(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -50,6 +60,7 @@ impl Connection {
         for (slot, piece) in plain.iter_mut().zip(&mut pieces) {
             match self.images.find(piece.as_ptr()) {
                 Some(image) if count == 0 => {
+                    self.cork(true)?;
                     return image.send(&self.socket, piece.len().min(AT_ONCE));
                 }
                 Some(_) => {
@@ -105,7 +116,7 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.cork(false))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
