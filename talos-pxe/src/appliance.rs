@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use cluster::Names;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UdpSocket};
@@ -312,7 +312,8 @@ async fn admin_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
     if !address.ip().is_loopback() {
         warn!("the admin API is open to everyone who can reach {address}, without encryption");
     }
-    tcp_listener(address).await
+    let taken = tcp_listener(address).await;
+    taken.map_err(|error| anyhow!("{error}; or name another address with --admin"))
 }
 
 async fn tcp_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {

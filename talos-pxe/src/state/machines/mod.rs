@@ -75,17 +75,20 @@ impl Machines {
 
     /// What is known of a machine.
     pub fn get(&self, mac: MacAddr) -> Option<Machine> {
-        self.table().get(mac).cloned()
+        self.table().get(mac).map(|machine| Machine::clone(machine))
     }
 
     /// All machines, in no order.
     pub fn all(&self) -> Vec<(MacAddr, Machine)> {
-        self.table().all().map(|(mac, machine)| (mac, machine.clone())).collect()
+        let shared: Vec<_> =
+            self.table().all().map(|(mac, machine)| (mac, Arc::clone(machine))).collect();
+        // The table is free again while the records are copied.
+        shared.into_iter().map(|(mac, machine)| (mac, Machine::clone(&machine))).collect()
     }
 
     /// How many machines are known.
     pub fn count(&self) -> usize {
-        self.table().all().count()
+        self.table().all().len()
     }
 
     /// Counts the changes of what [`Machines::all`] tells, as far as it is more than that a

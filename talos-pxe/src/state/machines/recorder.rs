@@ -136,15 +136,22 @@ fn apply(table: &mut Table, order: Order) {
 /// Stores the records that have changed. Should that fail, they are lost at a power cut: a role
 /// never is, and for the rest nobody has to wait.
 fn flush(store: &Store, table: &Mutex<Table>) {
-    loop {
-        let records = lock(table).take_unstored(RECORDS);
-        if records.is_empty() {
-            return;
-        }
-        if let Err(error) = store.transact(|transaction| rows::write_records(transaction, &records))
-        {
-            warn!("records of machines are not stored: {error}");
-            return;
-        }
+    if let Err(error) = write_records(store, table) {
+        warn!("records of machines are not stored: {error}");
     }
+}
+
+/// Leases are stored between one lot of records and the next, and only the last waits for the
+/// disk.
+fn write_records(store: &Store, table: &Mutex<Table>) -> Result<(), StoreError> {
+    // No more than there are now: others may come faster than these are stored.
+    let lots = lock(table).unstored().div_ceil(RECORDS);
+    for _ in 0..lots {
+        let records = lock(table).take_unstored(RECORDS);
+        store.transact_soon(|transaction| rows::write_records(transaction, &records))?;
+    }
+    if lots > 0 {
+        store.transact(|_| Ok(()))?;
+    }
+    Ok(())
 }

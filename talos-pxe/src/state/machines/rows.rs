@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
 
 use super::record::Machine;
+use super::table::Unstored;
 use crate::state::store::{Store, StoreError};
 use crate::wire::{MacAddr, Role};
 
@@ -62,13 +63,13 @@ pub(super) fn write_role(
 /// Writes machines' records; none takes one away.
 pub(super) fn write_records(
     transaction: &WriteTransaction,
-    records: &[(MacAddr, Option<Machine>)],
+    records: &[Unstored],
 ) -> Result<(), redb::Error> {
     let mut machines = transaction.open_table(MACHINES)?;
     for (mac, record) in records {
         match record {
             Some(record) => {
-                let record = Machine { role: None, ..record.clone() };
+                let record = Machine { role: None, ..Machine::clone(record) };
                 let json = serde_json::to_vec(&record).map_err(std::io::Error::from)?;
                 machines.insert(mac.0, json.as_slice())?
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::record::{Machine, Observation};
 use crate::time::BootTime;
@@ -9,6 +10,9 @@ use crate::wire::{MacAddr, Role};
 
 /// A record is stored anew when only the time has changed since, by this many seconds.
 const SEEN_STEP: u64 = 60;
+
+/// A record to store; none when the machine's is to be removed.
+pub(super) type Unstored = (MacAddr, Option<Arc<Machine>>);
 
 /// The table. What it says of a role is stored already.
 #[derive(Debug, Default)]
@@ -28,16 +32,17 @@ pub(super) struct Table {
 
 #[derive(Debug)]
 struct Entry {
-    machine: Machine,
+    /// Shared, so that a look at all machines takes no longer than to count them.
+    machine: Arc<Machine>,
     heard: u64,
     /// When it was last seen, as it is stored; none when it is not stored at all.
     stored_seen: Option<u64>,
 }
 
 impl Entry {
-    fn about_to_be_stored(&mut self) -> &Machine {
+    fn about_to_be_stored(&mut self) -> Arc<Machine> {
         self.stored_seen = Some(self.machine.last_seen.map_or(0, |seen| seen.0));
-        &self.machine
+        Arc::clone(&self.machine)
     }
 }
 
@@ -48,11 +53,11 @@ impl Table {
     /// The most machines with a role: anybody on the network can choose one in the menu.
     pub(super) const ASSIGNED: usize = 65_536;
 
-    pub(super) fn get(&self, mac: MacAddr) -> Option<&Machine> {
+    pub(super) fn get(&self, mac: MacAddr) -> Option<&Arc<Machine>> {
         self.entries.get(&mac).map(|entry| &entry.machine)
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = (MacAddr, &Machine)> {
+    pub(super) fn all(&self) -> impl ExactSizeIterator<Item = (MacAddr, &Arc<Machine>)> {
         self.entries.iter().map(|(mac, entry)| (*mac, &entry.machine))
     }
 
@@ -132,14 +137,19 @@ impl Table {
         self.generation += 1;
     }
 
+    /// How many records have to be stored.
+    pub(super) fn unstored(&self) -> usize {
+        self.unstored.len()
+    }
+
     /// Takes up to `limit` machines whose records have to be stored; those that are gone have to
     /// be removed from the store.
-    pub(super) fn take_unstored(&mut self, limit: usize) -> Vec<(MacAddr, Option<Machine>)> {
+    pub(super) fn take_unstored(&mut self, limit: usize) -> Vec<Unstored> {
         let macs: Vec<MacAddr> = self.unstored.iter().copied().take(limit).collect();
         let take = |mac: MacAddr| {
             self.unstored.remove(&mac);
             let entry = self.entries.get_mut(&mac);
-            (mac, entry.map(|entry| entry.about_to_be_stored().clone()))
+            (mac, entry.map(|entry| entry.about_to_be_stored()))
         };
         macs.into_iter().map(take).collect()
     }
@@ -159,12 +169,12 @@ impl Table {
         let heard = self.heard;
         let entry = self.entries.entry(mac).or_insert_with(|| {
             self.unstored.insert(mac);
-            Entry { machine: Machine::default(), heard, stored_seen: None }
+            Entry { machine: Arc::default(), heard, stored_seen: None }
         });
         let before = entry.machine.address;
         self.idle.remove(&(entry.heard, mac));
         entry.heard = heard;
-        if change(&mut entry.machine) {
+        if change(Arc::make_mut(&mut entry.machine)) {
             self.generation += 1;
             self.unstored.insert(mac);
         }
@@ -190,7 +200,7 @@ impl Table {
     fn settle(&mut self, mac: MacAddr, address: IpAddr) {
         let before = self.by_address.insert(address, mac).filter(|owner| *owner != mac);
         if let Some(entry) = before.and_then(|owner| self.entries.get_mut(&owner)) {
-            entry.machine.address = None;
+            Arc::make_mut(&mut entry.machine).address = None;
             self.generation += 1;
             self.unstored.extend(before);
         }

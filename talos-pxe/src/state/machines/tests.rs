@@ -69,6 +69,20 @@ fn a_role_is_on_disk_once_it_is_given() {
 }
 
 #[test]
+fn records_are_on_disk_once_that_is_asked_for() {
+    let (folder, crashed) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let machines = open(folder.path());
+    let all = 0..600;
+    for n in all.clone() {
+        machines.observe(mac(n), stage(Stage::Script));
+    }
+    machines.store().unwrap();
+    let file = "talos-pxe.redb";
+    fs::copy(folder.path().join(file), crashed.path().join(file)).unwrap();
+    assert_eq!(open(crashed.path()).all().len(), all.len());
+}
+
+#[test]
 fn roles_given_at_once_are_all_stored() {
     let folder = tempfile::tempdir().unwrap();
     let machines = open(folder.path());

@@ -17,7 +17,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, Durability, ReadableTable, TableDefinition, WriteTransaction};
 
 pub use error::StoreError;
 pub use leases::{Change, Held};
@@ -97,8 +97,29 @@ impl Store {
         &self,
         work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StoreError> {
+        self.transact_as(Durability::Immediate, work)
+    }
+
+    /// As [`Store::transact`], but it survives a crash only with the next one that does, and so
+    /// does not wait for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::transact`].
+    pub fn transact_soon<T>(
+        &self,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        self.transact_as(Durability::None, work)
+    }
+
+    fn transact_as<T>(
+        &self,
+        durability: Durability,
+        work: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
         let run = || {
-            let transaction = self.database.begin_write()?;
+            let mut transaction = self.database.begin_write()?;
+            transaction.set_durability(durability)?;
             let done = work(&transaction)?;
             transaction.commit()?;
             Ok(done)
