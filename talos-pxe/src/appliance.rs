@@ -191,7 +191,7 @@ async fn attach_xdp(
     loaders: &Loaders,
 ) -> anyhow::Result<Option<Box<FastPath>>> {
     let answers = answers(network, serve, loaders);
-    match xdp::attach(&network.interface, serve.xdp, &answers).await? {
+    match xdp::attach(&network.interface, serve.xdp, &answers, serve.xdp_machines).await? {
         Attachment::Attached(fast_path) => {
             info!(mode = %fast_path.mode(), "XDP program attached");
             Ok(Some(fast_path))

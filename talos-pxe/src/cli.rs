@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
+use talos_pxe_ebpf::machines::Choice;
+use talos_pxe_ebpf::maps::DEFAULT_CAPACITY;
 
 pub use admin::{Action, DEFAULT_ADMIN, Machines, Status, Target};
 
@@ -176,6 +178,12 @@ pub struct Serve {
     /// How the XDP program is attached to the interface.
     #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_XDP")]
     pub xdp: XdpChoice,
+
+    /// The most machines that the XDP program can answer; the daemon answers all others. Each takes
+    /// 64 octets.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CAPACITY, env = "TALOS_PXE_XDP_MACHINES",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(Choice::MOST_BUCKETS)))]
+    pub xdp_machines: u32,
 
     /// Folder with iPXE's binaries (default: `firmware` in the root, or else /usr/lib/ipxe).
     #[arg(long, value_name = "DIR", env = "TALOS_PXE_FIRMWARE")]
