@@ -258,3 +258,21 @@ pub struct Ports {
     #[arg(long, value_name = "PORT", default_value_t = 53, env = "TALOS_PXE_DNS_PORT")]
     pub dns_port: u16,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_xdp_program_knows_at_least_one_machine_and_no_more_than_it_can() {
+        let parse = |machines: &str| {
+            let cli = Cli::try_parse_from(["talos-pxe", "--xdp-machines", machines]);
+            cli.ok().map(|cli| cli.serve.xdp_machines)
+        };
+        assert_eq!(parse("1"), Some(1));
+        assert_eq!(parse("4194304"), Some(4_194_304));
+        for wrong in ["0", "4194305", "-1", "many"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -37,19 +37,18 @@ impl Upkeep {
             let Some(link) = find(&self.netlink, &self.interface).await? else {
                 bail!("{name} is gone, or another interface in its place");
             };
+            // It may have been down for a moment that nobody saw.
+            if link.up
+                && let Err(error) = self.put_back(&link).await
+            {
+                warn!("{name}: {error:#}");
+            }
             match (was_up, link.up) {
                 (Some(true), false) => {
                     warn!("{name} was set down: nobody is served until it is up")
                 }
                 (Some(false), true) => info!("{name} is up again"),
                 _ => {}
-            }
-            // It may have been down for a moment that nobody saw.
-            if link.up
-                && was_up.is_some()
-                && let Err(error) = self.put_back(&link).await
-            {
-                warn!("{name}: {error:#}");
             }
             was_up = Some(link.up);
             events.next().await?;
