@@ -38,7 +38,8 @@ use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
 
-/// Serves the network until `shutdown`, then puts the interface back as it was.
+/// Serves the network until `shutdown`, then puts the interface back as it was. When the interface
+/// is replaced by another one of its name, serves that one.
 ///
 /// # Errors
 /// A [`UsageError`] when the flags do not fit each other or the machine, else what failed, with
@@ -54,11 +55,26 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
             warn!("{} is no machine's patch: call it by a MAC address", stray.display());
         }
     }
-    let prepared = interface::prepare(&Settings::from(serve), &shutdown).await;
-    let Some(network) = prepared.map_err(usage_errors)? else { return Ok(()) };
-    let served = serve_on(&network, serve, boot_files, shutdown).await;
-    network.restore().await;
-    served
+    let state = State::open(serve)?;
+    let mut settings = Settings::from(serve);
+    loop {
+        let prepared = interface::prepare(&settings, &shutdown).await;
+        let Some(network) = prepared.map_err(usage_errors)? else { return Ok(()) };
+        let serving = shutdown.child_token();
+        let served = serve_on(&network, serve, boot_files.clone(), &state, serving).await;
+        if served.is_ok() || !network.is_gone().await.unwrap_or(false) {
+            network.restore().await;
+            return served;
+        }
+        let name = network.interface.name.clone();
+        network.abandon();
+        warn!("{name} is gone, or was replaced: all begins anew once there is an interface {name}");
+        let Some(there) = shutdown.run_until_cancelled(interface::wait_for(&name)).await else {
+            return Ok(());
+        };
+        there?;
+        settings.interface = Some(name);
+    }
 }
 
 /// Each download holds a socket and a file. The usual limit of 1,024 is meant for programs that
@@ -83,12 +99,12 @@ async fn serve_on(
     network: &Network,
     serve: &Serve,
     boot_files: tftp::BootFiles,
+    state: &State,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let address = network.uplink.address.addr();
     let origin = Origin { address, port: serve.ports.http_port };
-    let (store, held) = open_store(serve)?;
-    let machines = Arc::new(Machines::open(Arc::clone(&store))?);
+    let machines = Arc::clone(&state.machines);
     let rules = rules::Watch::start(rules_source(network, serve, origin))?;
     let in_force = rules.in_force();
     let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
@@ -98,7 +114,6 @@ async fn serve_on(
     let fast_path = attach_xdp(network, serve, &loaders).await?;
 
     let reservations = in_force.borrow().inventory.addresses().collect();
-    let state = State { store: Arc::clone(&store), held, machines: Arc::clone(&machines) };
     let (dhcp, handle) = dhcp_service(network, serve, loaders, reservations, fast_path, state)?;
     let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
@@ -138,11 +153,12 @@ async fn serve_on(
     let (known, planned) = (Arc::clone(&machines), in_force);
     services.spawn(bootstrap::serve(
         bootstrap::Settings::new(serve.bootstrap, &serve.root),
-        store,
+        Arc::clone(&state.store),
         move || cluster::candidates(&known, &planned),
         shutdown.clone(),
     ));
     services.spawn(rules.serve(shutdown.clone()));
+    services.spawn(network.upkeep().serve(shutdown.clone()));
     if advertises_router(serve.ra, network.uplink.mode) {
         let (interface, shutdown) = (network.interface.clone(), shutdown.clone());
         services.spawn(async move { ra::serve(&interface, shutdown).await });
@@ -191,7 +207,7 @@ async fn attach_xdp(
     loaders: &Loaders,
 ) -> anyhow::Result<Option<Box<FastPath>>> {
     let answers = answers(network, serve, loaders);
-    match xdp::attach(&network.interface, serve.xdp, &answers).await? {
+    match xdp::attach(&network.interface, serve.xdp, &answers, serve.xdp_machines).await? {
         Attachment::Attached(fast_path) => {
             info!(mode = %fast_path.mode(), "XDP program attached");
             Ok(Some(fast_path))
@@ -232,8 +248,24 @@ fn server_settings(network: &Network, serve: &Serve, loaders: &Loaders) -> serve
 /// What survives a restart.
 struct State {
     store: Arc<Store>,
-    held: Vec<Held>,
     machines: Arc<Machines>,
+    boot: BootId,
+}
+
+impl State {
+    fn open(serve: &Serve) -> anyhow::Result<Self> {
+        let folder = serve.state.clone().unwrap_or_else(|| serve.root.join("state"));
+        let boot = BootId::current().context("cannot tell which boot this is")?;
+        let (store, _) = Store::open(&folder, boot, BootTime::now())?;
+        let store = Arc::new(store);
+        let machines = Arc::new(Machines::open(Arc::clone(&store))?);
+        Ok(Self { store, machines, boot })
+    }
+
+    /// The leases, as they are stored now.
+    fn held(&self) -> anyhow::Result<Vec<Held>> {
+        Ok(self.store.leases(self.boot, BootTime::now())?)
+    }
 }
 
 fn dhcp_service(
@@ -242,7 +274,7 @@ fn dhcp_service(
     loaders: Loaders,
     reservations: Reservations,
     mut fast_path: Option<Box<FastPath>>,
-    state: State,
+    state: &State,
 ) -> anyhow::Result<(dhcp::Service, dhcp::Handle)> {
     let own = network.uplink.address;
     let responder = match network.uplink.mode {
@@ -255,15 +287,14 @@ fn dhcp_service(
         Mode::Server => {
             let settings = server_settings(network, serve, &loaders);
             let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
-            let State { store, held, machines } = &state;
-            let lease_time = settings.lease_time;
-            machines.restore_leases(held, BootTime::now() + lease_time);
+            let (lease_time, held) = (settings.lease_time, state.held()?);
+            state.machines.restore_leases(&held, BootTime::now() + lease_time);
             info!(addresses = pool.size(), held = held.len(), "leasing");
-            let leases = Leases::restore(pool, held.clone()).renewed_elsewhere(fast_path.is_some());
+            let leases = Leases::restore(pool, held).renewed_elsewhere(fast_path.is_some());
             let server = Server::new(settings, leases);
             let leasing = dhcp::Leasing::start(
                 server,
-                Arc::clone(store),
+                Arc::clone(&state.store),
                 reservations,
                 fast_path.as_deref_mut(),
             )?;
@@ -276,17 +307,9 @@ fn dhcp_service(
         loaders,
         responder,
         fast_path,
-        state.machines,
+        Arc::clone(&state.machines),
         serve.ports,
     )
-}
-
-/// The durable state, and the leases in it.
-fn open_store(serve: &Serve) -> anyhow::Result<(Arc<Store>, Vec<Held>)> {
-    let folder = serve.state.clone().unwrap_or_else(|| serve.root.join("state"));
-    let boot = BootId::current().context("cannot tell which boot this is")?;
-    let (store, held) = Store::open(&folder, boot, BootTime::now())?;
-    Ok((Arc::new(store), held))
 }
 
 /// Beside another DHCP server the network's IPv6 is someone else's business.

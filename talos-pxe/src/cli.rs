@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
+use talos_pxe_ebpf::machines::Choice;
+use talos_pxe_ebpf::maps::DEFAULT_CAPACITY;
 
 pub use admin::{Action, DEFAULT_ADMIN, Machines, Status, Target};
 
@@ -177,6 +179,12 @@ pub struct Serve {
     #[arg(long, value_enum, default_value = "auto", env = "TALOS_PXE_XDP")]
     pub xdp: XdpChoice,
 
+    /// The most machines that the XDP program can answer; the daemon answers all others. Each takes
+    /// 64 octets.
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CAPACITY, env = "TALOS_PXE_XDP_MACHINES",
+          value_parser = clap::value_parser!(u32).range(1..=i64::from(Choice::MOST_BUCKETS)))]
+    pub xdp_machines: u32,
+
     /// Folder with iPXE's binaries (default: `firmware` in the root, or else /usr/lib/ipxe).
     #[arg(long, value_name = "DIR", env = "TALOS_PXE_FIRMWARE")]
     pub firmware: Option<PathBuf>,
@@ -249,4 +257,22 @@ pub struct Ports {
     /// DNS (UDP and TCP).
     #[arg(long, value_name = "PORT", default_value_t = 53, env = "TALOS_PXE_DNS_PORT")]
     pub dns_port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_xdp_program_knows_at_least_one_machine_and_no_more_than_it_can() {
+        let parse = |machines: &str| {
+            let cli = Cli::try_parse_from(["talos-pxe", "--xdp-machines", machines]);
+            cli.ok().map(|cli| cli.serve.xdp_machines)
+        };
+        assert_eq!(parse("1"), Some(1));
+        assert_eq!(parse("4194304"), Some(4_194_304));
+        for wrong in ["0", "4194305", "-1", "many"] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
 }

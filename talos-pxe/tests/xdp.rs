@@ -74,7 +74,7 @@ fn xdp_makes_room_for_long_replies() {
             // A veth takes what its peer sends back natively only while it runs a program itself.
             let client = index(&net, "client").await;
             let answers = Answers { config: Zeroable::zeroed(), templates: Vec::new() };
-            let _peer = attach(&interface("client", client), choice, &answers).await.unwrap();
+            let _peer = attach(&interface("client", client), choice, &answers, 16).await.unwrap();
             let horizon = BootTime::now() + Duration::from_secs(3600);
             fast_path.maps.insert(MACHINE, ADDRESS, horizon).unwrap();
 
@@ -115,10 +115,10 @@ fn xdp_is_generic_where_there_is_no_native_mode() {
         let bridge = index(&net, "br0").await;
 
         let bridged = Interface { veth: false, ..interface("br0", bridge) };
-        let refused = attach(&bridged, XdpChoice::Native, &answers()).await.err().unwrap();
+        let refused = attach(&bridged, XdpChoice::Native, &answers(), 16).await.err().unwrap();
         assert!(refused.to_string().ends_with("try --xdp auto"), "{refused:#}");
 
-        let fast_path = attached(attach(&bridged, XdpChoice::Auto, &answers()).await.unwrap());
+        let fast_path = attached(attach(&bridged, XdpChoice::Auto, &answers(), 16).await.unwrap());
         assert_eq!(fast_path.mode(), Mode::Generic);
         assert_eq!(xdp_mode(&net, bridge).await, XdpAttached::SocketBuffer);
         assert_eq!(fast_path.maps.counters().unwrap(), Counters::default());
@@ -165,7 +165,7 @@ fn xdp_needs_two_capabilities() {
 }
 
 async fn choose(server: u32, choice: XdpChoice) -> anyhow::Result<Attachment> {
-    attach(&interface("server", server), choice, &answers()).await
+    attach(&interface("server", server), choice, &answers(), 16).await
 }
 
 fn interface(name: &str, index: u32) -> Interface {

@@ -1,4 +1,6 @@
-//! The interface: brought up, given an address, and put back as it was.
+//! The interface: brought up, given an address, looked after, and put back as it was.
+
+mod upkeep;
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use super::netlink::Netlink;
 use crate::decisions::interface::{
     Answer, Interface, Link, Plan, Settings, Uplink, answered, choose, plan, unanswered,
 };
+pub use upkeep::{Upkeep, wait_for};
 
 /// How long a DHCP server has to make an offer, and again to confirm it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -75,6 +78,28 @@ pub async fn prepare(
 }
 
 impl Network {
+    /// Looks after the interface while it is served.
+    pub fn upkeep(&self) -> Upkeep {
+        let Changes { netlink, interface, done, .. } = &self.changes;
+        Upkeep { netlink: netlink.clone(), interface: interface.clone(), done: done.clone() }
+    }
+
+    /// Whether the interface is gone, or became another one: then all that hangs on it fails, and
+    /// there is nothing to restore.
+    ///
+    /// # Errors
+    /// When the kernel refuses to tell.
+    pub async fn is_gone(&self) -> anyhow::Result<bool> {
+        Ok(upkeep::find(&self.changes.netlink, &self.interface).await?.is_none())
+    }
+
+    /// Leaves an interface that is gone: our lease cannot be given back.
+    pub fn abandon(self) {
+        if let Some(keeper) = self.keeper {
+            keeper.task.abort();
+        }
+    }
+
     /// Gives our lease back and undoes what [`prepare`] changed.
     pub async fn restore(mut self) {
         if let Some(keeper) = self.keeper.take() {

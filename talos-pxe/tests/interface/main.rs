@@ -79,6 +79,47 @@ fn takes_and_releases_a_lease_and_restores() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
+fn puts_back_what_being_set_down_took() {
+    in_namespace(false, async || {
+        let peer = Peer::new();
+        let _dnsmasq = DhcpServer::dnsmasq(&peer);
+        peer.run("ip link set theirs up");
+        let settings = settings(ModeChoice::Auto, None);
+        let network =
+            interface::prepare(&settings, &CancellationToken::new()).await.unwrap().unwrap();
+        let shutdown = CancellationToken::new();
+        let netlink = Netlink::connect().unwrap();
+        let mut events =
+            Events::subscribe(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv4Route]).unwrap();
+        let down_and_up = async {
+            for _ in 0..2 {
+                run("ip link set ours down");
+                run("ip address flush dev ours");
+                assert!(!netlink.has_default_route().await.unwrap());
+                run("ip link set ours up");
+                while !netlink.has_default_route().await.unwrap() {
+                    events.next().await.unwrap();
+                }
+                let address = network.uplink.address.to_string();
+                assert_eq!(addresses(&ours(&netlink).await), [address]);
+            }
+            assert!(!network.is_gone().await.unwrap());
+            shutdown.cancel();
+        };
+        let (kept, ()) = tokio::join!(network.upkeep().serve(shutdown.clone()), down_and_up);
+        kept.unwrap();
+
+        run("ip link delete ours");
+        run("ip link add ours type veth peer theirs");
+        assert!(network.is_gone().await.unwrap(), "this is another one");
+        let ended = network.upkeep().serve(CancellationToken::new()).await.unwrap_err();
+        assert_eq!(ended.to_string(), "ours is gone, or another interface in its place");
+        network.abandon();
+    });
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
 fn renews_its_lease() {
     in_namespace(false, async || {
         let peer = Peer::new();

@@ -85,16 +85,26 @@ impl Lab {
         let netns = Netns::new()?;
         // The same in every run, so that captures compare.
         let mac = format!("02:00:00:00:00:{:02x}", next(&self.hosts));
+        let mut host = Host { name: name.to_owned(), mac, netns, far_end: None };
+        self.plug(&mut host)?;
+        Ok(host)
+    }
+
+    /// Gives a host that has no `eth0` (any more) one on the switch.
+    ///
+    /// # Errors
+    /// When it has one.
+    pub fn plug(&self, host: &mut Host) -> Result<()> {
+        let Host { name, mac, netns, .. } = &*host;
         self.ip(&format!(
             "link add {name} type veth peer name eth0 address {mac} netns {}
              link set {name} addrgenmode none
              link set {name} master {BRIDGE} up",
             netns.path()
         ))?;
-        let port = pass::attach(&self.netns, &CString::new(name)?)?;
-        let host = Host { name: name.to_owned(), mac, netns, far_end: Some(port) };
+        host.far_end = Some(pass::attach(&self.netns, &CString::new(name.as_str())?)?);
         exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
-        Ok(host)
+        Ok(())
     }
 
     /// Two new hosts with a cable of their own between them: no switch. XDP programs can transmit

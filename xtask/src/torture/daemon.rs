@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::exec;
 use crate::lab::server::{self, Server};
 use crate::lab::{Host, Lab};
 use crate::load::frame::Target;
@@ -68,6 +69,21 @@ impl Daemon {
         let arguments = arguments.map(str::to_owned).to_vec();
         let target = Target { address: network.address.into(), mac: host.mac_bytes()? };
         Ok((Daemon { program, arguments, host, target }, far))
+    }
+
+    /// Where it runs.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// What the same program says, on the same host, with other arguments.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = self.host.command(&self.program);
+        server::without_settings(&mut command);
+        exec::output(command.args(arguments))
     }
 
     /// Starts it, without waiting until it serves.

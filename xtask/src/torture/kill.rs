@@ -56,17 +56,20 @@ pub struct Report {
     pub handed_on: u64,
     /// Leases that were asked for after a restart.
     pub checked: u64,
+    /// Roles that machines chose, and still had after the restarts.
+    pub roles: u64,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { kills, freezes, leases, renewals, releases, handed_on, checked } = self;
+        let Report { kills, freezes, leases, renewals, releases, handed_on, checked, roles } = self;
         write!(
             f,
             "{kills} kills, {freezes} of them after a long stop; {leases} leases, {renewals} renewals, {releases} releases; \
              {handed_on} addresses went to another machine; after the restarts {checked} leases \
              were asked for, and none was forgotten"
-        )
+        )?;
+        if *roles > 0 { write!(f, "; nor was one of {roles} roles") } else { Ok(()) }
     }
 }
 

@@ -5,6 +5,7 @@ mod frames;
 mod kill;
 mod ledger;
 mod newcomers;
+mod roles;
 
 use std::thread;
 use std::time::Duration;
@@ -50,7 +51,7 @@ pub struct Kill {
     #[arg(long, value_name = "MODE", default_value = "auto")]
     pub xdp: String,
 
-    /// Instead of machines that come again: so many new ones a second.
+    /// Instead of machines that come again: so many new ones a second, some of which choose a role.
     #[arg(long, value_name = "N")]
     pub new_clients: Option<u32>,
 

@@ -1,10 +1,12 @@
 //! `cargo xtask torture kill --new-clients`: SIGKILL while thousands of new machines a second get
-//! their first lease, each of which has to be stored before its ACK.
+//! their first lease, each of which has to be stored before its ACK. Some then choose a role, which
+//! has to be stored before their script.
 //!
 //! After each restart every machine that got its lease since the last one asks for it, and some of
-//! the older ones do.
+//! the older ones do; and all roles are looked at.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -14,6 +16,7 @@ use indicatif::ProgressBar;
 use super::daemon::{Daemon, Network};
 use super::kill::Report;
 use super::ledger::{Fault, Ledger, Machine, Promise, now};
+use super::roles::Roles;
 use super::{Kill, interrupted_start};
 use crate::interrupt;
 use crate::lab::Lab;
@@ -26,6 +29,10 @@ use crate::load::reply::{ACK, NAK, OFFER, Reply};
 /// 450,000 addresses: nobody waits for one.
 const NETWORK: Network =
     Network { own: "10.72.0.1/13", address: [10, 72, 0, 1], range: "10.73.0.0-10.79.254.255" };
+/// Where machines come from that choose a role; it is not leased.
+const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 72, 0, 2);
+/// One of so many new machines chooses a role.
+const CHOOSE: usize = 10;
 /// How long a machine waits for an answer before it asks again.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long after a restart a machine asks for its lease before the server counts as silent.
@@ -44,6 +51,7 @@ pub fn newcomers(options: &Kill, rate: u32) -> Result<Report> {
     let lab = Lab::new()?;
     let (daemon, far) = Daemon::new(&lab, NETWORK, &options.xdp)?;
     let mut run = Run {
+        roles: Roles::new(&daemon, &far, ROUTER)?,
         daemon,
         packets: Packets::open(&far)?,
         asking: HashMap::new(),
@@ -77,6 +85,7 @@ struct Asking {
 /// A run.
 struct Run {
     daemon: Daemon,
+    roles: Roles,
     packets: Packets,
     asking: HashMap<Mac, Asking>,
     /// Those that still have to ask for their lease after a restart.
@@ -92,11 +101,12 @@ struct Run {
 }
 
 impl Run {
-    /// Starts the daemon, lets machines check their leases, lets new ones come, and kills it.
+    /// Starts the daemon, checks leases and roles, lets new machines come, and kills it.
     fn round(&mut self, rate: u32) -> Result<()> {
         interrupt::check()?;
         let mut server = interrupted_start(&self.daemon, &mut self.random, &mut self.report)?;
         self.check_leases(&mut server)?;
+        self.report.roles = self.roles.check(&self.daemon)?;
         let start = now();
         // The first answer comes after its address was checked, which takes a quarter of a second.
         let time = Duration::from_millis(self.random.u64(300..1200));
@@ -114,6 +124,7 @@ impl Run {
         self.report.kills += 1;
         // What it sent before its end was promised.
         while self.take_reply()? {}
+        self.roles.killed()?;
         self.asking.clear();
         Ok(())
     }
@@ -200,6 +211,9 @@ impl Run {
                 } else {
                     self.report.leases += 1;
                     self.fresh.push(number);
+                    if number % CHOOSE == 0 {
+                        self.roles.choose(number);
+                    }
                 }
             }
             (NAK, _) => self.ledger.refusal(number, time)?,

@@ -4,6 +4,7 @@
 mod dhcp;
 mod dns;
 mod files;
+mod interface;
 mod inventory;
 mod load;
 
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A network with talos-pxe as its DHCP server, and a capture of what passes.
 struct Site {
     server: Server,
-    _host: Host,
+    host: Host,
     capture: Capture,
     lab: Lab,
 }
@@ -50,7 +51,7 @@ impl Site {
         let mut arguments = vec!["--root".into(), lab.dir().join("root").into_os_string()];
         arguments.extend(["--mode", "server", "-v"].iter().chain(flags).map(Into::into));
         let server = Server::start(&server::build()?, &host, arguments)?;
-        Ok(Site { server, _host: host, capture, lab })
+        Ok(Site { server, host, capture, lab })
     }
 
     fn file(&self, name: &str) -> PathBuf {

@@ -35,7 +35,7 @@ pub(super) async fn checks(check: &Check) -> Vec<Finding> {
         neighbours(check, &interface, &link).await,
     ];
     found.extend(ports(serve, &interface, own_address(&settings, &link)));
-    found.push(fast_path(serve.xdp, &interface, driver.as_deref()));
+    found.push(fast_path(serve, &interface, driver.as_deref()));
     found
 }
 
@@ -166,12 +166,13 @@ fn bind(kind: Type, address: SocketAddr) -> io::Result<Socket> {
 }
 
 /// Where the XDP program could run.
-fn fast_path(choice: XdpChoice, interface: &Interface, driver: Option<&str>) -> Finding {
+fn fast_path(serve: &Serve, interface: &Interface, driver: Option<&str>) -> Finding {
     const NAME: &str = "XDP";
+    let choice = serve.xdp;
     if choice == XdpChoice::Off {
         return Finding::ok(NAME, "off, as asked for");
     }
-    if let Err(error) = xdp::try_load() {
+    if let Err(error) = xdp::try_load(serve.xdp_machines) {
         return match choice {
             XdpChoice::Auto => {
                 Finding::warning(NAME, format!("{error:#}; the daemon answers everything"))

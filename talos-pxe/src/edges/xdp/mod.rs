@@ -14,7 +14,6 @@ use futures_util::TryStreamExt as _;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkXdp, XdpAttached};
 use rustix::io::Errno;
 use talos_pxe_ebpf::PROGRAM;
-use talos_pxe_ebpf::maps::DEFAULT_CAPACITY;
 
 pub use events::Sent;
 pub use load::{Loaded, OBJECT};
@@ -78,8 +77,8 @@ impl FastPath {
     }
 }
 
-/// Attaches the program to the interface, as `choice` says, to answer with `answers`; when those
-/// change, attach it again. Drivers may drop the carrier for a moment when a program is attached
+/// Attaches the program to the interface, as `choice` says, to answer up to `capacity` machines with
+/// `answers`; when those change, attach it again. Drivers may drop the carrier for a moment when a program is attached
 /// natively, so do it first.
 ///
 /// What a native program sends from a veth device arrives only if the other end runs a program as
@@ -94,17 +93,20 @@ pub async fn attach(
     interface: &Interface,
     choice: XdpChoice,
     answers: &Answers,
+    capacity: u32,
 ) -> Result<Attachment> {
     let attached = match choice {
         XdpChoice::Off => return Ok(Attachment::Off),
-        XdpChoice::Native => attach_as(interface, Mode::Native, answers).await,
-        XdpChoice::Generic => attach_as(interface, Mode::Generic, answers).await,
-        XdpChoice::Auto if interface.veth => attach_as(interface, Mode::Generic, answers).await,
-        XdpChoice::Auto => match attach_as(interface, Mode::Native, answers).await {
+        XdpChoice::Native => attach_as(interface, Mode::Native, answers, capacity).await,
+        XdpChoice::Generic => attach_as(interface, Mode::Generic, answers, capacity).await,
+        XdpChoice::Auto if interface.veth => {
+            attach_as(interface, Mode::Generic, answers, capacity).await
+        }
+        XdpChoice::Auto => match attach_as(interface, Mode::Native, answers, capacity).await {
             Ok(fast_path) => Ok(fast_path),
             Err(refused) => {
                 tracing::debug!("{refused:#}");
-                attach_as(interface, Mode::Generic, answers).await
+                attach_as(interface, Mode::Generic, answers, capacity).await
             }
         },
     };
@@ -115,17 +117,27 @@ pub async fn attach(
     }
 }
 
-async fn attach_as(interface: &Interface, mode: Mode, answers: &Answers) -> Result<FastPath> {
+async fn attach_as(
+    interface: &Interface,
+    mode: Mode,
+    answers: &Answers,
+    capacity: u32,
+) -> Result<FastPath> {
     let Interface { index, ref name, .. } = *interface;
-    let (maps, link) =
-        load_and_link(index, mode, answers).map_err(|error| explain(error, name, mode))?;
+    let (maps, link) = load_and_link(index, mode, answers, capacity)
+        .map_err(|error| explain(error, name, mode))?;
     let granted = granted_mode(index).await?;
     ensure!(granted == mode, "asked for {mode} XDP on {name}, the kernel gave {granted}");
     Ok(FastPath { maps, mode: granted, _link: link })
 }
 
-fn load_and_link(index: u32, mode: Mode, answers: &Answers) -> Result<(Maps, FdLink)> {
-    let mut loaded = Loaded::new(answers, DEFAULT_CAPACITY)?;
+fn load_and_link(
+    index: u32,
+    mode: Mode,
+    answers: &Answers,
+    capacity: u32,
+) -> Result<(Maps, FdLink)> {
+    let mut loaded = Loaded::new(answers, capacity)?;
     let program = loaded.program(PROGRAM)?;
     let id = program.attach_to_if_index(index, mode.into())?;
     // aya falls back to netlink where the kernel has no links for XDP (before Linux 5.9). Such a
@@ -135,13 +147,13 @@ fn load_and_link(index: u32, mode: Mode, answers: &Answers) -> Result<(Maps, FdL
     Ok((loaded.maps, link))
 }
 
-/// Loads the program and lets it go: says whether the kernel takes it, and changes nothing.
+/// Loads the program for up to `capacity` machines and lets it go: says whether the kernel takes it, and changes nothing.
 ///
 /// # Errors
 /// Missing rights, a kernel that refuses the program, or a build without it.
-pub fn try_load() -> Result<()> {
+pub fn try_load(capacity: u32) -> Result<()> {
     let answers = Answers { config: Zeroable::zeroed(), templates: Vec::new() };
-    match Loaded::new(&answers, DEFAULT_CAPACITY) {
+    match Loaded::new(&answers, capacity) {
         Ok(_) => Ok(()),
         Err(error) if errno(&error) == Some(Errno::PERM) => {
             bail!("no right to load the program: run as root or with CAP_BPF and CAP_NET_ADMIN")

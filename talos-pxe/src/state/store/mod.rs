@@ -71,7 +71,7 @@ impl Store {
             .and_then(|backend| Database::builder().create_with_backend(backend))
             .map_err(|error| StoreError::opening(&path, error))?;
         let store = Self { path, database };
-        let held = store.read(boot, now)?;
+        let held = store.leases(boot, now)?;
         Ok((store, held))
     }
 
@@ -133,7 +133,10 @@ impl Store {
     }
 
     /// Reads the leases, unless the file is of a future version.
-    fn read(&self, boot: BootId, now: BootTime) -> Result<Vec<Held>, StoreError> {
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn leases(&self, boot: BootId, now: BootTime) -> Result<Vec<Held>, StoreError> {
         let held = self.transact(|transaction| {
             let mut meta = transaction.open_table(META)?;
             let version = meta.get("version")?.map_or(VERSION, |found| found.value());
