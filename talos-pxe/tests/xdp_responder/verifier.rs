@@ -32,3 +32,13 @@ fn xdp_leaves_the_verifier_room() {
     eprintln!("verified: {as_root} as root, {with_two_capabilities} with two capabilities");
     assert!(as_root < ROOM / 10 && with_two_capabilities < ROOM);
 }
+
+#[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
+async fn xdp_leaves_the_verifier_room_when_it_logs() {
+    let (mut network, _log) = Network::new(Service::Server).logging();
+    let info = network.loaded.program(PROGRAM).unwrap().info().unwrap();
+    let as_root = info.verified_instruction_count().unwrap();
+    eprintln!("verified with the log: {as_root} as root");
+    assert!(as_root < ROOM);
+}

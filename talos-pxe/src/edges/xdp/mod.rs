@@ -2,6 +2,7 @@
 
 mod events;
 mod load;
+mod log;
 mod machines;
 mod maps;
 mod shared;
@@ -18,6 +19,7 @@ use talos_pxe_ebpf::maps::DEFAULT_CAPACITY;
 
 pub use events::Sent;
 pub use load::{Loaded, OBJECT};
+pub use log::Forwarder;
 pub use maps::{InsertError, Maps};
 
 use crate::cli::XdpChoice;
@@ -69,6 +71,7 @@ pub struct FastPath {
     pub maps: Maps,
     mode: Mode,
     _link: FdLink,
+    _log: Option<Forwarder>,
 }
 
 impl FastPath {
@@ -117,22 +120,31 @@ pub async fn attach(
 
 async fn attach_as(interface: &Interface, mode: Mode, answers: &Answers) -> Result<FastPath> {
     let Interface { index, ref name, .. } = *interface;
-    let (maps, link) =
+    let (maps, link, log) =
         load_and_link(index, mode, answers).map_err(|error| explain(error, name, mode))?;
     let granted = granted_mode(index).await?;
     ensure!(granted == mode, "asked for {mode} XDP on {name}, the kernel gave {granted}");
-    Ok(FastPath { maps, mode: granted, _link: link })
+    Ok(FastPath { maps, mode: granted, _link: link, _log: log })
 }
 
-fn load_and_link(index: u32, mode: Mode, answers: &Answers) -> Result<(Maps, FdLink)> {
-    let mut loaded = Loaded::new(answers, DEFAULT_CAPACITY)?;
+fn load_and_link(
+    index: u32,
+    mode: Mode,
+    answers: &Answers,
+) -> Result<(Maps, FdLink, Option<Forwarder>)> {
+    let (mut loaded, log) = if log::is_wanted() {
+        let (loaded, log) = Loaded::logging(answers, DEFAULT_CAPACITY)?;
+        (loaded, Some(log))
+    } else {
+        (Loaded::new(answers, DEFAULT_CAPACITY)?, None)
+    };
     let program = loaded.program(PROGRAM)?;
     let id = program.attach_to_if_index(index, mode.into())?;
     // aya falls back to netlink where the kernel has no links for XDP (before Linux 5.9). Such a
     // program would stay attached after a crash; dropping it here detaches it.
     let link = FdLink::try_from(program.take_link(id)?)
         .map_err(|_| anyhow!("the kernel gives no link for it (Linux 5.9 or later does)"))?;
-    Ok((loaded.maps, link))
+    Ok((loaded.maps, link, log))
 }
 
 /// Loads the program and lets it go: says whether the kernel takes it, and changes nothing.
