@@ -193,7 +193,8 @@ async fn attach_xdp(
     let answers = answers(network, serve, loaders);
     match xdp::attach(&network.interface, serve.xdp, &answers).await? {
         Attachment::Attached(fast_path) => {
-            info!(mode = %fast_path.mode(), "XDP program attached");
+            let logs = fast_path.logs();
+            info!(mode = %fast_path.mode(), logs, "XDP program attached");
             Ok(Some(fast_path))
         }
         Attachment::Unavailable(error) => {

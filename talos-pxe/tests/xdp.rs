@@ -179,6 +179,7 @@ fn xdp_logs_each_request_when_the_filter_lets_it() {
                 .set_default();
             let server = cable(&net).await;
             let mut fast_path = attached(choose(server, XdpChoice::Generic).await.unwrap());
+            assert_eq!(fast_path.logs(), logs);
             let horizon = BootTime::now() + Duration::from_secs(3600);
             fast_path.maps.insert(MACHINE, ADDRESS, horizon).unwrap();
 

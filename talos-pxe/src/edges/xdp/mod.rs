@@ -71,13 +71,18 @@ pub struct FastPath {
     pub maps: Maps,
     mode: Mode,
     _link: FdLink,
-    _log: Option<Forwarder>,
+    log: Option<Forwarder>,
 }
 
 impl FastPath {
     /// Where the kernel says that it runs the program.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Whether it is the program that logs each request.
+    pub fn logs(&self) -> bool {
+        self.log.is_some()
     }
 }
 
@@ -124,7 +129,7 @@ async fn attach_as(interface: &Interface, mode: Mode, answers: &Answers) -> Resu
         load_and_link(index, mode, answers).map_err(|error| explain(error, name, mode))?;
     let granted = granted_mode(index).await?;
     ensure!(granted == mode, "asked for {mode} XDP on {name}, the kernel gave {granted}");
-    Ok(FastPath { maps, mode: granted, _link: link, _log: log })
+    Ok(FastPath { maps, mode: granted, _link: link, log })
 }
 
 fn load_and_link(
