@@ -70,10 +70,7 @@ impl Network {
         machine: (MacAddr, Ipv4Addr),
     ) -> Self {
         let sender = Sender { mac, own: settings.subnet, dhcp_port: 67, pxe_port: 4011 };
-        let answers = match service {
-            Service::Server => templates::of_server(&settings, &sender),
-            Service::Proxy => templates::of_proxy(&settings.loaders, &sender),
-        };
+        let answers = answers(service, &settings, &sender);
         let mut loaded = Loaded::new(&answers, 16).unwrap();
         loaded.maps.insert(machine.0, machine.1, BootTime::now() + 100 * LEASE).unwrap();
         Self { service, settings, sender, machine, loaded }
@@ -81,18 +78,12 @@ impl Network {
 
     /// The same network with the program that logs. Must be called within a runtime.
     pub fn logging(mut self) -> (Self, Forwarder) {
-        let (loaded, log) = Loaded::logging(&self.answers(), 16).unwrap();
+        let (loaded, log) =
+            Loaded::logging(&answers(self.service, &self.settings, &self.sender), 16).unwrap();
         self.loaded = loaded;
         let (mac, address) = self.machine;
         self.loaded.maps.insert(mac, address, BootTime::now() + 100 * LEASE).unwrap();
         (self, log)
-    }
-
-    fn answers(&self) -> Answers {
-        match self.service {
-            Service::Server => templates::of_server(&self.settings, &self.sender),
-            Service::Proxy => templates::of_proxy(&self.settings.loaders, &self.sender),
-        }
     }
 
     /// Runs the program on the frame.
@@ -202,6 +193,13 @@ impl Network {
                 true
             }
         }
+    }
+}
+
+fn answers(service: Service, settings: &Settings, sender: &Sender) -> Answers {
+    match service {
+        Service::Server => templates::of_server(settings, sender),
+        Service::Proxy => templates::of_proxy(&settings.loaders, sender),
     }
 }
 
