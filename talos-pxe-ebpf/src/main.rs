@@ -6,12 +6,9 @@
 #[cfg(target_arch = "bpf")]
 mod program;
 
-/// The program that is attached.
 #[cfg(target_arch = "bpf")]
-#[aya_ebpf::macros::xdp]
-pub fn talos_pxe(ctx: aya_ebpf::programs::XdpContext) -> u32 {
-    program::verdict(program::answer(ctx.ctx))
-}
+#[path = "program/attached.rs"]
+mod attached;
 
 /// On the host there is nothing to run; cargo still wants a `main` for `clippy` and `test`.
 #[cfg(not(target_arch = "bpf"))]
