@@ -13,3 +13,6 @@ pub mod outcome;
 
 /// The name of the XDP program in the object file.
 pub const PROGRAM: &str = "talos_pxe";
+
+/// The target of the log lines that the XDP program writes when it is told to.
+pub const LOG_TARGET: &str = "talos_pxe::xdp";

@@ -6,6 +6,10 @@
 #[cfg(target_arch = "bpf")]
 mod program;
 
+#[cfg(target_arch = "bpf")]
+#[path = "program/attached.rs"]
+mod attached;
+
 /// On the host there is nothing to run; cargo still wants a `main` for `clippy` and `test`.
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -19,8 +19,6 @@ mod words;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
 use talos_pxe_ebpf::maps::{Answer, Config, Mode};
 use talos_pxe_ebpf::outcome::Outcome;
 
@@ -28,17 +26,17 @@ use options::Options;
 use reply::Promise;
 use request::{Request, Service};
 
-/// The program that is attached.
-#[xdp]
-pub fn talos_pxe(ctx: XdpContext) -> u32 {
-    run(ctx.ctx)
-}
-
 /// Answers the frame or not, and counts what became of it.
 #[inline(always)]
-pub fn run(ctx: *mut xdp_md) -> u32 {
+pub fn answer(ctx: *mut xdp_md) -> Outcome {
     let (Ok(outcome) | Err(outcome)) = respond(ctx);
     maps::count(outcome);
+    outcome
+}
+
+/// What the kernel is to do with the frame.
+#[inline(always)]
+pub fn verdict(outcome: Outcome) -> u32 {
     match outcome {
         Outcome::Broken => XDP_DROP,
         outcome if outcome.is_answer() => XDP_TX,

@@ -75,9 +75,13 @@ fn embed() -> Result<()> {
     }
 }
 
-/// The programs, and the object files that are made of them: the second is only for measuring.
-const PROGRAMS: [(&str, &str); 2] =
-    [("talos-pxe-ebpf", "xdp.o"), ("talos-pxe-bench", "xdp-bench.o")];
+/// The programs, and the object files that are made of them: the second writes a log, the third
+/// is only for measuring.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("talos-pxe-ebpf", "xdp.o"),
+    ("talos-pxe-log", "xdp-log.o"),
+    ("talos-pxe-bench", "xdp-bench.o"),
+];
 
 /// An empty object tells the daemon that it has no XDP program.
 fn embed_nothing(out: &Path) -> Result<()> {

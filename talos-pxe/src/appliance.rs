@@ -3,16 +3,16 @@
 pub mod assets;
 pub mod check;
 mod cluster;
+mod leasing;
+mod ports;
 
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddrV4;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use cluster::Names;
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,18 +22,13 @@ use crate::cli::{RaChoice, Serve, UsageError};
 use crate::decisions::boot::loader::Loaders;
 use crate::decisions::boot::origin::Origin;
 use crate::decisions::boot::script;
-use crate::decisions::dhcp::pool::pool;
-use crate::decisions::dhcp::server::{self, Server};
-use crate::decisions::dhcp::templates;
 use crate::decisions::dns::forwarders;
 use crate::decisions::interface::{ChooseError, Mode, PlanError, Settings};
 use crate::edges::admin::{self, Admin, Serving};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::neighbours::Neighbours;
-use crate::edges::xdp::{self, Attachment, FastPath};
-use crate::edges::{bootstrap, configs, dhcp, dns, folder, http, port_error, ra, rules, tftp};
-use crate::state::leases::{Leases, Reservations};
+use crate::edges::{bootstrap, configs, dns, folder, http, ra, rules, tftp};
 use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
@@ -111,14 +106,14 @@ async fn serve_on(
     let site = Site::new(&serve.root, &firmware, origin, in_force.clone(), Arc::clone(&machines));
     let site = Arc::new(site.with_neighbours(Neighbours::connect(network.interface.index)?));
     let loaders = loaders(serve, &firmware, origin)?;
-    let fast_path = attach_xdp(network, serve, &loaders).await?;
+    let fast_path = leasing::attach_xdp(network, serve, &loaders).await?;
 
     let reservations = in_force.borrow().inventory.addresses().collect();
-    let (dhcp, handle) = dhcp_service(network, serve, loaders, reservations, fast_path, state)?;
-    let tftp = udp_socket(SocketAddrV4::new(address, serve.ports.tftp_port))?;
-    let http = tcp_listener(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
+    let (dhcp, handle) = leasing::service(network, serve, loaders, reservations, fast_path, state)?;
+    let tftp = ports::udp(SocketAddrV4::new(address, serve.ports.tftp_port))?;
+    let http = ports::tcp(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
     let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
-    let (dns_udp, dns_tcp) = dns_sockets(own_dns).await?;
+    let (dns_udp, dns_tcp) = ports::dns(own_dns).await?;
     let names = Names {
         own: network.uplink.address,
         control_plane: serve.controlplane.clone(),
@@ -126,7 +121,7 @@ async fn serve_on(
     };
     let (zone, current_zone) = watch::channel(Arc::new(names.zone(&machines)));
 
-    let admin_listener = admin_listener(serve.admin).await?;
+    let admin_port = ports::admin(serve.admin).await?;
     let serving = Serving {
         mode: network.uplink.mode,
         interface: network.interface.name.clone(),
@@ -140,7 +135,7 @@ async fn serve_on(
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, Arc::clone(&machines), shutdown.clone()));
     services.spawn(site.serve(http, shutdown.clone()));
-    services.spawn(http::serve(admin_listener, admin::router(admin), shutdown.clone()));
+    services.spawn(http::serve(admin_port, admin::router(admin), shutdown.clone()));
     services.spawn(dns::serve(
         dns_udp,
         dns_tcp,
@@ -201,50 +196,6 @@ fn rules_source(network: &Network, serve: &Serve, origin: Origin) -> rules::Sour
     rules::Source { root: serve.root.clone(), origin, served }
 }
 
-async fn attach_xdp(
-    network: &Network,
-    serve: &Serve,
-    loaders: &Loaders,
-) -> anyhow::Result<Option<Box<FastPath>>> {
-    let answers = answers(network, serve, loaders);
-    match xdp::attach(&network.interface, serve.xdp, &answers, serve.xdp_machines).await? {
-        Attachment::Attached(fast_path) => {
-            info!(mode = %fast_path.mode(), "XDP program attached");
-            Ok(Some(fast_path))
-        }
-        Attachment::Unavailable(error) => {
-            warn!("no XDP: {error:#}");
-            Ok(None)
-        }
-        Attachment::Off => Ok(None),
-    }
-}
-
-/// What the XDP program answers.
-fn answers(network: &Network, serve: &Serve, loaders: &Loaders) -> templates::Answers {
-    let sender = templates::Sender {
-        mac: network.interface.mac,
-        own: network.uplink.address,
-        dhcp_port: serve.ports.dhcp_port,
-        pxe_port: serve.ports.pxe_port,
-    };
-    match network.uplink.mode {
-        Mode::Proxy => templates::of_proxy(loaders, &sender),
-        Mode::Server => templates::of_server(&server_settings(network, serve, loaders), &sender),
-    }
-}
-
-fn server_settings(network: &Network, serve: &Serve, loaders: &Loaders) -> server::Settings {
-    let own = network.uplink.address;
-    server::Settings {
-        subnet: own,
-        router: serve.gw.unwrap_or(own.addr()),
-        dns: vec![own.addr()],
-        lease_time: Duration::from_secs(serve.lease_time.into()),
-        loaders: loaders.clone(),
-    }
-}
-
 /// What survives a restart.
 struct State {
     store: Arc<Store>,
@@ -268,50 +219,6 @@ impl State {
     }
 }
 
-fn dhcp_service(
-    network: &Network,
-    serve: &Serve,
-    loaders: Loaders,
-    reservations: Reservations,
-    mut fast_path: Option<Box<FastPath>>,
-    state: &State,
-) -> anyhow::Result<(dhcp::Service, dhcp::Handle)> {
-    let own = network.uplink.address;
-    let responder = match network.uplink.mode {
-        Mode::Proxy => {
-            if reservations != Reservations::default() {
-                warn!("the inventory's addresses are not ours to give: there is a DHCP server");
-            }
-            dhcp::Responder::Proxy
-        }
-        Mode::Server => {
-            let settings = server_settings(network, serve, &loaders);
-            let pool = pool(own, settings.router, serve.range).map_err(UsageError::new)?;
-            let (lease_time, held) = (settings.lease_time, state.held()?);
-            state.machines.restore_leases(&held, BootTime::now() + lease_time);
-            info!(addresses = pool.size(), held = held.len(), "leasing");
-            let leases = Leases::restore(pool, held).renewed_elsewhere(fast_path.is_some());
-            let server = Server::new(settings, leases);
-            let leasing = dhcp::Leasing::start(
-                server,
-                Arc::clone(&state.store),
-                reservations,
-                fast_path.as_deref_mut(),
-            )?;
-            dhcp::Responder::Server(Box::new(leasing))
-        }
-    };
-    dhcp::Service::open(
-        network.interface.clone(),
-        own,
-        loaders,
-        responder,
-        fast_path,
-        Arc::clone(&state.machines),
-        serve.ports,
-    )
-}
-
 /// Beside another DHCP server the network's IPv6 is someone else's business.
 fn advertises_router(choice: RaChoice, mode: Mode) -> bool {
     match choice {
@@ -319,26 +226,4 @@ fn advertises_router(choice: RaChoice, mode: Mode) -> bool {
         RaChoice::On => true,
         RaChoice::Off => false,
     }
-}
-
-fn udp_socket(address: SocketAddrV4) -> anyhow::Result<std::net::UdpSocket> {
-    std::net::UdpSocket::bind(address).map_err(|error| port_error("UDP", address.into(), &error))
-}
-
-async fn dns_sockets(address: SocketAddrV4) -> anyhow::Result<(UdpSocket, TcpListener)> {
-    let udp = UdpSocket::bind(address).await;
-    let udp = udp.map_err(|error| port_error("UDP", address.into(), &error))?;
-    Ok((udp, tcp_listener(address.into()).await?))
-}
-
-async fn admin_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    if !address.ip().is_loopback() {
-        warn!("the admin API is open to everyone who can reach {address}, without encryption");
-    }
-    let taken = tcp_listener(address).await;
-    taken.map_err(|error| anyhow!("{error}; or name another address with --admin"))
-}
-
-async fn tcp_listener(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| port_error("TCP", address, &error))
 }

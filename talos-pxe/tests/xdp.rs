@@ -30,6 +30,7 @@ use talos_pxe::wire::MacAddr;
 use talos_pxe::wire::dhcp::{Message, MessageType, Opcode, OptionCode};
 use talos_pxe::wire::frame::{MAX_FRAME, UdpFrame};
 use talos_pxe_ebpf::outcome::{Counters, Outcome};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 123, 1);
 const MACHINE: MacAddr = MacAddr([0x52, 0x54, 0, 0, 0, 1]);
@@ -162,6 +163,88 @@ fn xdp_needs_two_capabilities() {
         };
         assert!(reason.to_string().contains("run as root or with CAP_BPF"), "{reason:#}");
     });
+}
+
+/// A machine that it knows, one that it does not, and traffic that is not for us.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn xdp_logs_each_request_when_the_filter_lets_it() {
+    for (filter, logs) in [("talos_pxe::xdp=trace", true), ("trace,talos_pxe::xdp=debug", false)] {
+        in_network_namespace(async move |net| {
+            let (writer, mut lines) = tokio::sync::mpsc::unbounded_channel();
+            let _log = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_ansi(false)
+                .with_writer(move || Lines(writer.clone()))
+                .set_default();
+            let server = cable(&net).await;
+            let mut fast_path = attached(choose(server, XdpChoice::Generic).await.unwrap());
+            assert_eq!(fast_path.logs(), logs);
+            let horizon = BootTime::now() + Duration::from_secs(3600);
+            fast_path.maps.insert(MACHINE, ADDRESS, horizon).unwrap();
+
+            let client = index(&net, "client").await;
+            let socket = PacketSocket::open(client, Filter::UdpPort(68)).unwrap();
+            let stranger = MacAddr([0x52, 0x54, 0, 0, 0, 2]);
+            for (mac, port) in [(MACHINE, 69), (stranger, 67), (MACHINE, 67)] {
+                socket.send(&discover(mac, port)).await.unwrap();
+            }
+            let mut frame = [0; MAX_FRAME];
+            let answer = tokio::time::timeout(PATIENCE, socket.receive(&mut frame)).await;
+            answer.expect("no reply").unwrap();
+
+            let mut next = async || {
+                while let Some(line) = lines.recv().await {
+                    if line.contains("talos_pxe::xdp:") {
+                        return line;
+                    }
+                }
+                panic!("the log has ended");
+            };
+            if logs {
+                let expected = [
+                    "unknown_machine  chaddr=52:54:00:00:00:02 type=1 address=0.0.0.0",
+                    "offered          chaddr=52:54:00:00:00:01 type=2 address=192.168.123.2",
+                ];
+                for expected in expected {
+                    let line = tokio::time::timeout(PATIENCE, next()).await.expect(expected);
+                    assert!(line.trim_end().ends_with(expected), "{line}");
+                }
+            } else {
+                drop(fast_path);
+                while let Ok(line) = lines.try_recv() {
+                    assert!(!line.contains("chaddr="), "{line}");
+                }
+            }
+        });
+    }
+}
+
+/// Where each log line is sent.
+struct Lines(tokio::sync::mpsc::UnboundedSender<String>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(line).into_owned());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A DISCOVER to this port.
+fn discover(mac: MacAddr, port: u16) -> Vec<u8> {
+    let message = Message::new(Opcode::BootRequest, MessageType::Discover, 1, mac);
+    UdpFrame {
+        source_mac: mac,
+        destination_mac: MacAddr::BROADCAST,
+        source: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68),
+        destination: SocketAddrV4::new(Ipv4Addr::BROADCAST, port),
+        payload: &message.encode(),
+    }
+    .encode()
 }
 
 async fn choose(server: u32, choice: XdpChoice) -> anyhow::Result<Attachment> {

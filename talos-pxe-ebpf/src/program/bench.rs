@@ -35,7 +35,7 @@ pub fn restore(ctx: XdpContext) -> u32 {
 #[xdp]
 pub fn restore_and_answer(ctx: XdpContext) -> u32 {
     match restored(ctx.ctx) {
-        Some(()) => program::run(ctx.ctx),
+        Some(()) => program::verdict(program::answer(ctx.ctx)),
         None => XDP_ABORTED,
     }
 }

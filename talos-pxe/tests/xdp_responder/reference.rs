@@ -8,9 +8,9 @@ use ipnet::Ipv4Net;
 use talos_pxe::decisions::boot::loader::{Architecture, Client, Loaders, Ukis};
 use talos_pxe::decisions::boot::origin::Origin;
 use talos_pxe::decisions::dhcp::server::{Server, Settings, Step};
-use talos_pxe::decisions::dhcp::templates::{self, Sender};
+use talos_pxe::decisions::dhcp::templates::{self, Answers, Sender};
 use talos_pxe::decisions::dhcp::{Ingress, Reply, proxy};
-use talos_pxe::edges::xdp::{Loaded, Sent};
+use talos_pxe::edges::xdp::{Forwarder, Loaded, Sent};
 use talos_pxe::state::leases::{Leases, Pool};
 use talos_pxe::time::BootTime;
 use talos_pxe::wire::MacAddr;
@@ -70,13 +70,20 @@ impl Network {
         machine: (MacAddr, Ipv4Addr),
     ) -> Self {
         let sender = Sender { mac, own: settings.subnet, dhcp_port: 67, pxe_port: 4011 };
-        let answers = match service {
-            Service::Server => templates::of_server(&settings, &sender),
-            Service::Proxy => templates::of_proxy(&settings.loaders, &sender),
-        };
+        let answers = answers(service, &settings, &sender);
         let mut loaded = Loaded::new(&answers, 16).unwrap();
         loaded.maps.insert(machine.0, machine.1, BootTime::now() + 100 * LEASE).unwrap();
         Self { service, settings, sender, machine, loaded }
+    }
+
+    /// The same network with the program that logs. Must be called within a runtime.
+    pub fn logging(mut self) -> (Self, Forwarder) {
+        let (loaded, log) =
+            Loaded::logging(&answers(self.service, &self.settings, &self.sender), 16).unwrap();
+        self.loaded = loaded;
+        let (mac, address) = self.machine;
+        self.loaded.maps.insert(mac, address, BootTime::now() + 100 * LEASE).unwrap();
+        (self, log)
     }
 
     /// Runs the program on the frame.
@@ -186,6 +193,13 @@ impl Network {
                 true
             }
         }
+    }
+}
+
+fn answers(service: Service, settings: &Settings, sender: &Sender) -> Answers {
+    match service {
+        Service::Server => templates::of_server(settings, sender),
+        Service::Proxy => templates::of_proxy(&settings.loaders, sender),
     }
 }
 

@@ -112,6 +112,19 @@ fn xdp_answers_real_clients() {
     }
 }
 
+#[tokio::test]
+#[ignore = "needs root: cargo xtask test"]
+async fn xdp_answers_real_clients_the_same_when_it_logs() {
+    for (name, frame) in golden() {
+        for service in [Service::Server, Service::Proxy] {
+            let (mut network, _log) = network_of(&frame, service).logging();
+            let answered = network.compare(&frame);
+            let daemon = network.daemon(&frame);
+            assert_eq!(answered, daemon.is_some(), "{name}: {service:?}");
+        }
+    }
+}
+
 /// The captured frames with their names.
 pub fn golden() -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/frames");

@@ -11,24 +11,37 @@ const ROOM: u32 = 500_000;
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn xdp_leaves_the_verifier_room() {
-    let verified = || {
-        let mut network = Network::new(Service::Server);
-        let info = network.loaded.program(PROGRAM).unwrap().info().unwrap();
-        info.verified_instruction_count().unwrap()
-    };
-    let as_root = verified();
-    // The rights of this thread alone.
-    let with_two_capabilities = std::thread::spawn(move || {
-        let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
-        let rights = CapabilitySets {
-            effective: kept,
-            permitted: kept,
-            inheritable: CapabilitySet::empty(),
-        };
-        set_capabilities(None, rights).unwrap();
-        verified()
-    });
-    let with_two_capabilities = with_two_capabilities.join().unwrap();
-    eprintln!("verified: {as_root} as root, {with_two_capabilities} with two capabilities");
-    assert!(as_root < ROOM / 10 && with_two_capabilities < ROOM);
+    for logs in [false, true] {
+        let as_root = verified(logs);
+        // The rights of this thread alone.
+        let with_two_capabilities = std::thread::spawn(move || {
+            let kept = CapabilitySet::BPF | CapabilitySet::NET_ADMIN;
+            let rights = CapabilitySets {
+                effective: kept,
+                permitted: kept,
+                inheritable: CapabilitySet::empty(),
+            };
+            set_capabilities(None, rights).unwrap();
+            verified(logs)
+        });
+        let with_two_capabilities = with_two_capabilities.join().unwrap();
+        let what = if logs { "verified with the log" } else { "verified" };
+        eprintln!("{what}: {as_root} as root, {with_two_capabilities} with two capabilities");
+        assert!(as_root < ROOM / 10 && with_two_capabilities < ROOM);
+    }
+}
+
+fn verified(logs: bool) -> u32 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _in_runtime = runtime.enter();
+    let mut network = Network::new(Service::Server);
+    let mut log = None;
+    if logs {
+        let (logging, forwarder) = network.logging();
+        network = logging;
+        log = Some(forwarder);
+    }
+    let info = network.loaded.program(PROGRAM).unwrap().info().unwrap();
+    drop(log);
+    info.verified_instruction_count().unwrap()
 }

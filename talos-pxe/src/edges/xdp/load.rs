@@ -9,6 +9,7 @@ use aya::{Ebpf, EbpfLoader};
 use talos_pxe_ebpf::PROGRAM;
 use talos_pxe_ebpf::maps::{EVENTS, EVENTS_PER_CPU, MACHINES};
 
+use super::log::{self, Forwarder};
 use super::machines;
 use super::maps::Maps;
 use crate::decisions::dhcp::templates::Answers;
@@ -32,6 +33,18 @@ impl Loaded {
         let mut loaded = Self::from_object(OBJECT, answers, capacity)?;
         loaded.program(PROGRAM)?.load()?;
         Ok(loaded)
+    }
+
+    /// Loads the program that does the same and logs each frame to one of our ports. Must be called
+    /// within a runtime.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn logging(answers: &Answers, capacity: u32) -> Result<(Self, Forwarder)> {
+        let mut loaded = Self::from_object(log::OBJECT, answers, capacity)?;
+        let forwarder = Forwarder::start(&mut loaded.ebpf)?;
+        loaded.program(PROGRAM)?.load()?;
+        Ok((loaded, forwarder))
     }
 
     /// Takes an object that has the program's maps, and leaves it to the caller to load the

@@ -2,6 +2,7 @@
 
 mod events;
 mod load;
+mod log;
 mod machines;
 mod maps;
 mod shared;
@@ -17,6 +18,7 @@ use talos_pxe_ebpf::PROGRAM;
 
 pub use events::Sent;
 pub use load::{Loaded, OBJECT};
+pub use log::Forwarder;
 pub use maps::{InsertError, Maps};
 
 use crate::cli::XdpChoice;
@@ -68,6 +70,7 @@ pub struct FastPath {
     pub maps: Maps,
     mode: Mode,
     _link: FdLink,
+    log: Option<Forwarder>,
 }
 
 impl FastPath {
@@ -75,11 +78,16 @@ impl FastPath {
     pub fn mode(&self) -> Mode {
         self.mode
     }
+
+    /// Whether it is the program that logs each request.
+    pub fn logs(&self) -> bool {
+        self.log.is_some()
+    }
 }
 
 /// Attaches the program to the interface, as `choice` says, to answer up to `capacity` machines with
-/// `answers`; when those change, attach it again. Drivers may drop the carrier for a moment when a program is attached
-/// natively, so do it first.
+/// `answers`; when those change, attach it again. Drivers may drop the carrier for a moment when a
+/// program is attached natively, so do it first.
 ///
 /// What a native program sends from a veth device arrives only if the other end runs a program as
 /// well. That cannot be seen from here, so a veth device gets a generic one unless native is asked
@@ -124,11 +132,11 @@ async fn attach_as(
     capacity: u32,
 ) -> Result<FastPath> {
     let Interface { index, ref name, .. } = *interface;
-    let (maps, link) = load_and_link(index, mode, answers, capacity)
+    let (maps, link, log) = load_and_link(index, mode, answers, capacity)
         .map_err(|error| explain(error, name, mode))?;
     let granted = granted_mode(index).await?;
     ensure!(granted == mode, "asked for {mode} XDP on {name}, the kernel gave {granted}");
-    Ok(FastPath { maps, mode: granted, _link: link })
+    Ok(FastPath { maps, mode: granted, _link: link, log })
 }
 
 fn load_and_link(
@@ -136,18 +144,24 @@ fn load_and_link(
     mode: Mode,
     answers: &Answers,
     capacity: u32,
-) -> Result<(Maps, FdLink)> {
-    let mut loaded = Loaded::new(answers, capacity)?;
+) -> Result<(Maps, FdLink, Option<Forwarder>)> {
+    let (mut loaded, log) = if log::is_wanted() {
+        let (loaded, log) = Loaded::logging(answers, capacity)?;
+        (loaded, Some(log))
+    } else {
+        (Loaded::new(answers, capacity)?, None)
+    };
     let program = loaded.program(PROGRAM)?;
     let id = program.attach_to_if_index(index, mode.into())?;
     // aya falls back to netlink where the kernel has no links for XDP (before Linux 5.9). Such a
     // program would stay attached after a crash; dropping it here detaches it.
     let link = FdLink::try_from(program.take_link(id)?)
         .map_err(|_| anyhow!("the kernel gives no link for it (Linux 5.9 or later does)"))?;
-    Ok((loaded.maps, link))
+    Ok((loaded.maps, link, log))
 }
 
-/// Loads the program for up to `capacity` machines and lets it go: says whether the kernel takes it, and changes nothing.
+/// Loads the program for up to `capacity` machines and lets it go: says whether the kernel takes
+/// it, and changes nothing.
 ///
 /// # Errors
 /// Missing rights, a kernel that refuses the program, or a build without it.
