@@ -12,6 +12,7 @@ use serde_json::json;
 use super::Http;
 use super::http::{FILE, SIZE, nginx};
 use super::report::Machine;
+use super::spread::Spread;
 use crate::lab::process::Process;
 use crate::lab::server::{self, Server};
 use crate::lab::{Host, Lab};
@@ -147,23 +148,6 @@ impl Row {
     }
 }
 
-/// The median of some figures, and the smallest and the largest of them.
-#[derive(Clone, Copy, Debug)]
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(mut figures: Vec<f64>) -> Spread {
-        figures.sort_by(f64::total_cmp);
-        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
-        let last = figures.len().saturating_sub(1);
-        Spread { least: at(0), median: at(last / 2), most: at(last) }
-    }
-}
-
 fn markdown(machine: &Machine, rows: &[Row], memory: &[u64]) -> String {
     let mut text = format!("{}\n\n", machine.line());
     text.push_str(
@@ -175,20 +159,17 @@ fn markdown(machine: &Machine, rows: &[Row], memory: &[u64]) -> String {
     for row in rows {
         let rate = [0, 1].map(|side| row.of(side, |sample| sample.megabytes));
         let cpu = [0, 1].map(|side| row.of(side, |sample| sample.cpu));
-        let all = |Spread { least, median, most }: Spread, digits: usize| {
-            format!("{median:.digits$} ({least:.digits$} to {most:.digits$})")
-        };
         let [ours, peer] = rate;
         let [our_cpu, peer_cpu] = cpu;
         let _ = writeln!(
             text,
             "| {} | {} | {} | {:.2} | {} | {} | {:.2} |",
             row.clients,
-            all(ours, 0),
-            all(peer, 0),
+            ours.text(0),
+            peer.text(0),
             ours.median / peer.median,
-            all(our_cpu, 3),
-            all(peer_cpu, 3),
+            our_cpu.text(3),
+            peer_cpu.text(3),
             our_cpu.median / peer_cpu.median,
         );
     }
@@ -199,11 +180,10 @@ fn markdown(machine: &Machine, rows: &[Row], memory: &[u64]) -> String {
 }
 
 fn json(machine: &Machine, rows: &[Row], memory: &[u64]) -> serde_json::Value {
-    let spread = |Spread { least, median, most }: Spread| json!([least, median, most]);
     let side = |row: &Row, side| {
         json!({
-            "megabytes_per_second": spread(row.of(side, |sample| sample.megabytes)),
-            "cpu_seconds_per_gigabyte": spread(row.of(side, |sample| sample.cpu)),
+            "megabytes_per_second": row.of(side, |sample| sample.megabytes).json(),
+            "cpu_seconds_per_gigabyte": row.of(side, |sample| sample.cpu).json(),
         })
     };
     let rows: Vec<_> = rows

@@ -10,7 +10,10 @@ mod ratios;
 mod report;
 mod search;
 mod servers;
+mod spread;
 mod testrun;
+mod tftp;
+mod tftp_servers;
 
 use std::path::PathBuf;
 
@@ -28,6 +31,7 @@ pub struct Bench {
 enum What {
     Dhcp(Dhcp),
     Http(Http),
+    Tftp(Tftp),
 }
 
 /// DHCP: the time of an answer, replies and new clients a second without loss, and latency, also
@@ -77,6 +81,30 @@ struct Http {
     json: Option<PathBuf>,
 }
 
+/// TFTP: a boot file to 1, 50 and 500 clients, window 1, 4 and 16, with and without loss, beside
+/// tftpd-hpa, dnsmasq and atftpd.
+///
+/// All servers send the same file over a cable of their own, in turn; every octet is checked. A
+/// window that a server does not grant is left out.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench tftp --quick              Some minutes.
+  cargo xtask bench tftp --json tftp.json     All of it, and the figures in a file.
+  cargo xtask bench tftp --program ./talos-pxe-before")]
+struct Tftp {
+    /// Fewer rounds; smaller files to many; loss only to 50 clients.
+    #[arg(long)]
+    quick: bool,
+
+    /// Write all figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Measure another build of talos-pxe too.
+    #[arg(long, value_name = "PATH")]
+    program: Option<PathBuf>,
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -85,5 +113,6 @@ pub fn main(bench: &Bench) -> Result<()> {
     match &bench.what {
         What::Dhcp(dhcp) => dhcp::main(dhcp),
         What::Http(http) => images::main(http),
+        What::Tftp(tftp) => tftp::main(tftp),
     }
 }

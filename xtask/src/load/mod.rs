@@ -12,4 +12,5 @@ pub mod reply;
 pub mod ring;
 pub mod stamp;
 pub mod sum;
+pub mod tftp;
 pub mod xsk;

@@ -1,9 +1,12 @@
 //! The distribution's packages that the project uses, and their installation.
 
-use std::path::Path;
+use std::fs::{self, DirEntry};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::repository;
 
 use super::services::{self, NoServices};
 use super::{program, run};
@@ -75,7 +78,8 @@ pub const CLIENTS: &[Package] = &[
 pub const BENCH: &[Package] = &[
     server("kea-dhcp4-server", "kea-dhcp4", "kea-dhcp4-server", "ISC's DHCP server"),
     server("nginx", "nginx", "nginx", "an HTTP server"),
-    package("dnsmasq-base", "dnsmasq", "a small DHCP server"),
+    server("tftpd-hpa", "in.tftpd", "tftpd-hpa", "a TFTP server"),
+    package("dnsmasq-base", "dnsmasq", "a small DHCP and TFTP server"),
     package("iproute2", "ip", "network namespaces and cables"),
 ];
 
@@ -99,6 +103,30 @@ impl Package {
             false => program(self.proof).is_some(),
         }
     }
+}
+
+/// Unpacks a package to a folder of its own, without installing it: for one that conflicts with
+/// another that we need. Takes no time when it is there. Returns the folder.
+///
+/// # Errors
+/// When it cannot be had.
+pub fn unpacked(name: &str) -> Result<PathBuf> {
+    let folder = repository().join("target/tools").join(name);
+    if folder.exists() {
+        return Ok(folder);
+    }
+    let scratch = tempfile::tempdir_in(repository().join("target"))?;
+    let mut download = Command::new("apt-get");
+    run(download.args(["--quiet", "download", name]).current_dir(scratch.path()))?;
+    let files = fs::read_dir(scratch.path())?.collect::<Result<Vec<_>, _>>()?;
+    let file =
+        files.iter().map(DirEntry::path).find(|path| path.extension() == Some("deb".as_ref()));
+    let file = file.with_context(|| format!("apt-get brought no package {name}"))?;
+    let unpacked = scratch.path().join("unpacked");
+    run(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&unpacked))?;
+    fs::create_dir_all(repository().join("target/tools"))?;
+    fs::rename(unpacked, &folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    Ok(folder)
 }
 
 /// Installs `packages` with apt-get as root; otherwise fails with the command to run.

@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use crate::interrupt;
 
 use apt::Package;
+pub use apt::unpacked;
 pub use coverage::CoverageTools;
 
 /// Finds the tools that building and testing need, and installs what is missing.
