@@ -25,7 +25,7 @@ fn options_are_granted_within_bounds() {
         ("blksize", "8"),
     ];
     let terms = Terms::of(&request(&asked), 3000);
-    assert_eq!(terms.granted, [("tsize", 3000), ("blksize", 1432), ("windowsize", 16)]);
+    assert_eq!(terms.granted, [("tsize", 3000), ("blksize", 1432), ("windowsize", 8)]);
     for (name, value) in
         [("blksize", "7"), ("blksize", "x"), ("windowsize", "0"), ("tsize", "-1"), ("blksize", "")]
     {
@@ -177,7 +177,7 @@ fn play(length: u64, window: u64, loss: u64, seed: u64) -> (u64, u64) {
 
 #[test]
 fn nothing_is_sent_twice_on_a_good_wire() {
-    for window in [1, 4, 16] {
+    for window in [1, 4, 8] {
         let (sent, took) = play(512 * 1000, window, 0, 1);
         assert_eq!(sent, 1001);
         assert!(took <= 2 * (1001 / window + 3), "{took} ms with window {window}");
@@ -186,7 +186,7 @@ fn nothing_is_sent_twice_on_a_good_wire() {
 
 #[test]
 fn one_loss_in_a_hundred_costs_little() {
-    for window in [1, 4, 16] {
+    for window in [1, 4, 8] {
         let (mut sent, mut blocks) = (0, 0);
         for seed in 1..50 {
             sent += play(512 * 2000, window, 100, seed * 7919).0;
@@ -201,7 +201,7 @@ proptest! {
     fn every_transfer_ends(
         length in 0..200_000_u64, window in 1..20_u64, loss in 3..50_u64, seed: u64,
     ) {
-        let _ = play(length, window.min(16), loss, seed);
+        let _ = play(length, window.min(8), loss, seed);
     }
 
     #[test]
@@ -212,7 +212,7 @@ proptest! {
             let now = at(millis as u64 * 100);
             let step = if time { transfer.on_time(now) } else { transfer.on_ack(now, ack) };
             if let Step::Blocks(blocks) = &step {
-                prop_assert!(*blocks.end() <= length / 512 + 1 && blocks.clone().count() <= 16);
+                prop_assert!(*blocks.end() <= length / 512 + 1 && blocks.clone().count() <= 8);
             }
             if step == Step::Done {
                 break;

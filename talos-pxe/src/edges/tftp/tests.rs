@@ -59,7 +59,7 @@ async fn grants_no_more_than_the_caps() {
     let lab = Lab::new().await;
     let options = "tsize\x000\0blksize\x0065464\0windowsize\x0065535\0timeout\x00255\0";
     let answer = lab.ask(1, "/UNDIONLY.KPXE", options).await;
-    assert_eq!(answer, b"\0\x06tsize\x003000\0blksize\x001432\0windowsize\x0016\0");
+    assert_eq!(answer, b"\0\x06tsize\x003000\0blksize\x001432\0windowsize\x008\0");
     lab.shutdown.cancel();
     lab.server.await.unwrap().unwrap();
 }
