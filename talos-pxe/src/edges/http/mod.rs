@@ -10,11 +10,13 @@ mod matchbox;
 mod profile;
 mod script;
 mod serve;
+mod threads;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use anyhow::Context;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -25,6 +27,7 @@ use tracing::error;
 
 use image::Images;
 pub use serve::serve;
+use threads::Threads;
 
 use super::configs::{Configs, Wishes};
 use super::folder;
@@ -116,7 +119,12 @@ impl Site {
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let images = self.images.clone();
-        serve::serve_images(listener, router(self), images, shutdown).await
+        let listener = listener.into_std().context("cannot use the HTTP socket")?;
+        let serving = async move {
+            let listener = TcpListener::from_std(listener)?;
+            serve::serve_images(listener, router(self), images, shutdown).await
+        };
+        Threads::start()?.run(serving).await
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::decisions::boot::origin::Origin;
-use crate::edges::http::Site;
+use crate::edges::http::{Site, router};
 use crate::edges::rules::{Source, Watch};
 use crate::state::machines::Machines;
 
@@ -42,7 +42,9 @@ impl Lab {
         let machines = Arc::new(Machines::in_memory());
         let site = Arc::new(Site::new(root.path(), root.path(), origin, rules, machines));
         let shutdown = CancellationToken::new();
-        let server = tokio::spawn(site.serve(listener, shutdown.clone()));
+        // On the test's own thread, whose clock can be wound forward.
+        let images = site.images.clone();
+        let server = tokio::spawn(serve_images(listener, router(site), images, shutdown.clone()));
         Self { root, address, shutdown, server }
     }
 
