@@ -50,13 +50,13 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
             warn!("{} is no machine's patch: call it by a MAC address", stray.display());
         }
     }
-    let state = State::open(serve)?;
+    let mut kept = None;
     let mut settings = Settings::from(serve);
     loop {
         let prepared = interface::prepare(&settings, &shutdown).await;
         let Some(network) = prepared.map_err(usage_errors)? else { return Ok(()) };
         let serving = shutdown.child_token();
-        let served = serve_on(&network, serve, boot_files.clone(), &state, serving).await;
+        let served = serve_on(&network, serve, boot_files.clone(), &mut kept, serving).await;
         if served.is_ok() || !network.is_gone().await.unwrap_or(false) {
             network.restore().await;
             return served;
@@ -94,9 +94,14 @@ async fn serve_on(
     network: &Network,
     serve: &Serve,
     boot_files: tftp::BootFiles,
-    state: &State,
+    kept: &mut Option<State>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    // Opened once, and only after it is clear that the interface can be served.
+    let state = match kept {
+        Some(state) => &*state,
+        None => kept.insert(State::open(serve)?),
+    };
     let address = network.uplink.address.addr();
     let origin = Origin { address, port: serve.ports.http_port };
     let machines = Arc::clone(&state.machines);
