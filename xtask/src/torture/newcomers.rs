@@ -106,7 +106,10 @@ impl Run {
         interrupt::check()?;
         let mut server = interrupted_start(&self.daemon, &mut self.random, &mut self.report)?;
         self.check_leases(&mut server)?;
-        self.report.roles = self.roles.check(&self.daemon)?;
+        let roles = self.roles.check(&self.daemon);
+        // If it has ended, its own words say more.
+        server.process().check()?;
+        self.report.roles = roles?;
         let start = now();
         // The first answer comes after its address was checked, which takes a quarter of a second.
         let time = Duration::from_millis(self.random.u64(300..1200));
