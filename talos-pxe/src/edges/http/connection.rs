@@ -15,7 +15,7 @@ use super::image::Images;
 
 /// How many octets of an image are handed to the kernel at a time: enough to be worth the call, few
 /// enough that other clients have their turn.
-const AT_ONCE: usize = 256 << 10;
+const AT_ONCE: usize = 2 << 20;
 /// The most pieces that are written at a time.
 const PIECES: usize = 16;
 /// How long a client may take nothing of what was sent to it. The kernel watches, so that a client
