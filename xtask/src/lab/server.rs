@@ -36,12 +36,29 @@ pub fn build_release() -> Result<PathBuf> {
     build_with(&["--release"])
 }
 
+/// As [`build`] or, when `optimised`, [`build_release`]; it needs no library of the system that it
+/// runs on, as on the stick and in containers. The C library that is linked in looks up names by
+/// itself (glibc has since 2.34).
+///
+/// # Errors
+/// As [`build`].
+pub fn build_static(optimised: bool) -> Result<PathBuf> {
+    // With a target named, the flag is for the daemon alone, and not for what builds it.
+    let target = format!("--target={}-unknown-linux-gnu", std::env::consts::ARCH);
+    let options: &[&str] = if optimised { &[&target, "--release"] } else { &[&target] };
+    let mut cargo = exec::cargo();
+    cargo.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    build_by(cargo, options)
+}
+
 fn build_with(options: &[&str]) -> Result<PathBuf> {
-    let mut command = exec::cargo();
-    command.args(["build", "--package", "talos-pxe", "--bin", "talos-pxe"]).args(options);
-    command.arg("--message-format=json-render-diagnostics").current_dir(repository());
-    let messages =
-        exec::output_with_errors_shown(&mut command).context("cannot build talos-pxe")?;
+    build_by(exec::cargo(), options)
+}
+
+fn build_by(mut cargo: Command, options: &[&str]) -> Result<PathBuf> {
+    cargo.args(["build", "--package", "talos-pxe", "--bin", "talos-pxe"]).args(options);
+    cargo.arg("--message-format=json-render-diagnostics").current_dir(repository());
+    let messages = exec::output_with_errors_shown(&mut cargo).context("cannot build talos-pxe")?;
     exec::executable(&messages, "talos-pxe").context("cargo built no talos-pxe")
 }
 
