@@ -11,8 +11,11 @@ use super::Host;
 use super::process::Process;
 use crate::{exec, repository};
 
+/// What it logs when it serves; a word of its own, since "already" is said earlier.
+pub const READY: &str = " ready ";
+
 /// How long it may take until it serves; asking the network for a DHCP server takes 10 s of it.
-const READY: Duration = Duration::from_secs(30);
+const BEGIN: Duration = Duration::from_secs(30);
 
 /// A daemon that serves; killed on drop.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ impl Server {
     /// # Errors
     /// With its last lines, when it ends or is not ready in time.
     pub fn wait_until_ready(&mut self) -> Result<()> {
-        self.process.wait_for("ready", READY).map(drop)
+        self.process.wait_for(READY, BEGIN).map(drop)
     }
 
     /// The running daemon, with what it logged.

@@ -34,7 +34,7 @@ fn serves_with_capabilities_instead_of_root() -> Result<()> {
     command.args(["--if", "eth0", "--mode", "server", "--root"]).arg(&root);
     command.arg("--state").arg(&state);
     let mut daemon = host.start(command)?;
-    daemon.wait_for("ready", SOON)?;
+    daemon.wait_for(server::READY, SOON)?;
 
     let client = lab.host("client")?;
     let mut udhcpc = client.command("udhcpc");

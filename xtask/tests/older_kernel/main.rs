@@ -42,7 +42,7 @@ fn xdp_answers_on_debian_12() -> Result<()> {
     let debian_12 = fs::read_to_string("/etc/os-release")?.contains("bookworm");
     ensure!(!debian_12 || kernel.contains("kernel 6.1."), "not the kernel wanted: {kernel}");
     machine.wait_for("XDP program attached mode=native", BOOT)?;
-    machine.wait_for("ready", BOOT)?;
+    machine.wait_for(server::READY, BOOT)?;
 
     let target = Target { address: SERVER, mac: octets(machine.mac())? };
     let sender = Sender { mac: MAC, client: Client::Pxe, relay: None, target };
