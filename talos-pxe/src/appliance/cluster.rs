@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::decisions::boot::answer::known_role;
 use crate::decisions::bootstrap::Candidate;
 use crate::decisions::dns::Zone;
 use crate::edges::rules::InForce;
@@ -83,8 +84,7 @@ pub(super) fn candidates(machines: &Machines, rules: &InForce) -> Vec<Candidate>
     planned(machines, rules).filter_map(candidate).collect()
 }
 
-/// A machine that is there. What the operator wrote of its name counts before what it says itself;
-/// a role that was chosen or assigned counts before what the operator planned.
+/// A machine that is there. What the operator wrote of its name counts before what it says itself.
 struct Planned {
     mac: MacAddr,
     address: Ipv4Addr,
@@ -99,12 +99,11 @@ fn planned(machines: &Machines, rules: &InForce) -> impl Iterator<Item = Planned
         let Some(IpAddr::V4(address)) = machine.present_at(now) else { return None };
         let entry = rules.inventory.get(mac);
         let named = entry.and_then(|entry| entry.hostname.clone());
-        let intended = entry.and_then(|entry| entry.role.clone());
         Some(Planned {
             mac,
             address,
             hostname: named.or(machine.hostname),
-            role: machine.role.or(intended),
+            role: known_role(machine.role.as_ref(), entry).cloned(),
             first_seen: machine.first_seen.map_or(u64::MAX, |time| time.0),
         })
     })

@@ -24,7 +24,7 @@ pub enum Answer<'a> {
 /// says of it, and the catalog.
 pub fn answer<'a>(
     labels: &'a Labels,
-    remembered: Option<&str>,
+    remembered: Option<&Role>,
     inventory: Option<&Entry>,
     catalog: &'a Catalog,
 ) -> Answer<'a> {
@@ -44,24 +44,24 @@ pub fn answer<'a>(
 /// join those of the machine.
 pub fn group<'a>(
     labels: &Labels,
-    remembered: Option<&str>,
+    remembered: Option<&Role>,
     inventory: Option<&Entry>,
     catalog: &'a Catalog,
 ) -> Option<&'a Group> {
     let all = inventory.map_or_else(|| labels.clone(), |entry| labels.with_inventory(entry));
     known_role(remembered, inventory)
         .filter(|_| labels.role().is_none())
-        .and_then(|role| catalog.select(&all.with_role(role)))
+        .and_then(|role| catalog.select(&all.with_role(role.as_str())))
         .or_else(|| catalog.select(&all))
 }
 
 /// The role that a machine has before it asks for one: what was chosen or assigned counts before
 /// what the inventory planned.
 pub fn known_role<'a>(
-    remembered: Option<&'a str>,
+    remembered: Option<&'a Role>,
     inventory: Option<&'a Entry>,
-) -> Option<&'a str> {
-    remembered.or_else(|| inventory?.role.as_ref().map(Role::as_str))
+) -> Option<&'a Role> {
+    remembered.or_else(|| inventory?.role.as_ref())
 }
 
 #[cfg(test)]
@@ -91,7 +91,8 @@ mod tests {
         }
         let catalog = Catalog::parse(&groups, &default_profiles()).unwrap();
         let labels = Labels::from_query(query).unwrap();
-        match answer(&labels, remembered, inventory, &catalog) {
+        let remembered = remembered.map(|role| role.parse().unwrap());
+        match answer(&labels, remembered.as_ref(), inventory, &catalog) {
             Answer::Kernel { profile, chosen } => {
                 Some((profile.id.clone(), chosen.map(str::to_owned)))
             }

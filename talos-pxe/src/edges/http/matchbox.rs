@@ -16,7 +16,7 @@ use crate::decisions::boot::asset::looks_secret;
 use crate::decisions::boot::labels::Labels;
 use crate::decisions::boot::template;
 use crate::decisions::boot::variables::Variables;
-use crate::wire::{AssetPath, Role};
+use crate::wire::AssetPath;
 
 /// No template comes near this, in bytes.
 const MAX_SIZE: u64 = 1 << 20;
@@ -74,8 +74,7 @@ impl Found {
         let remembered = mac.and_then(|mac| site.machines.role(mac));
         let rules = site.rules();
         let planned = mac.and_then(|mac| rules.inventory.get(mac));
-        let remembered = remembered.as_ref().map(Role::as_str);
-        let group = group(&labels, remembered, planned, &rules.catalog);
+        let group = group(&labels, remembered.as_ref(), planned, &rules.catalog);
         let group = group.ok_or(Refusal::NotFound)?;
         Ok(Self {
             machine: name(mac),

@@ -38,10 +38,9 @@ pub(super) async fn ipxe(
     let asker = site.asker(client.ip()).await?;
     let (machine, labels) = identify(&asker, labels);
     let remembered = machine.and_then(|mac| site.machines.role(mac));
-    let remembered = remembered.as_ref().map(Role::as_str);
     let rules = site.rules();
     let planned = machine.and_then(|mac| rules.inventory.get(mac));
-    let answer = answer(&labels, remembered, planned, &rules.catalog);
+    let answer = answer(&labels, remembered.as_ref(), planned, &rules.catalog);
     if let Some(mac) = machine {
         site.machines.observe(mac, seen(&labels, client.ip(), &answer));
     }
@@ -66,7 +65,7 @@ pub(super) async fn ipxe(
     info!(
         machine = name(machine),
         client = %client.ip(),
-        role = chosen.or(known_role(remembered, planned)),
+        role = chosen.or(known_role(remembered.as_ref(), planned).map(Role::as_str)),
         profile = profile.id,
         config = config.is_some(),
         "boot script"

@@ -145,12 +145,7 @@ fn load_and_link(
     answers: &Answers,
     capacity: u32,
 ) -> Result<(Maps, FdLink, Option<Forwarder>)> {
-    let (mut loaded, log) = if log::is_wanted() {
-        let (loaded, log) = Loaded::logging(answers, capacity)?;
-        (loaded, Some(log))
-    } else {
-        (Loaded::new(answers, capacity)?, None)
-    };
+    let (mut loaded, log) = load(answers, capacity)?;
     let program = loaded.program(PROGRAM)?;
     let id = program.attach_to_if_index(index, mode.into())?;
     // aya falls back to netlink where the kernel has no links for XDP (before Linux 5.9). Such a
@@ -158,6 +153,20 @@ fn load_and_link(
     let link = FdLink::try_from(program.take_link(id)?)
         .map_err(|_| anyhow!("the kernel gives no link for it (Linux 5.9 or later does)"))?;
     Ok((loaded.maps, link, log))
+}
+
+/// Loads the program, or the one that logs if its log is wanted and the kernel takes it.
+fn load(answers: &Answers, capacity: u32) -> Result<(Loaded, Option<Forwarder>)> {
+    if log::is_wanted() {
+        match Loaded::logging(answers, capacity) {
+            Ok((loaded, log)) => return Ok((loaded, Some(log))),
+            Err(error) => {
+                tracing::warn!("the XDP program that logs cannot be loaded, so it logs nothing");
+                tracing::debug!("{error:#}");
+            }
+        }
+    }
+    Ok((Loaded::new(answers, capacity)?, None))
 }
 
 /// Loads the program for up to `capacity` machines and lets it go: says whether the kernel takes
