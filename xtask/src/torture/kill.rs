@@ -15,7 +15,7 @@ use indicatif::ProgressBar;
 use super::daemon::{Daemon, Network};
 use super::ledger::{Fault, Ledger, Machine, Promise, now};
 use super::newcomers::newcomers;
-use super::{Kill, interrupted_start};
+use super::{Kill, interrupted_start, next_reply};
 use crate::interrupt;
 use crate::lab::Lab;
 use crate::lab::server::Server;
@@ -183,7 +183,7 @@ impl Run {
         drop(server);
         self.report.kills += 1;
         // What it sent before its end was promised.
-        while self.take_reply()? {}
+        self.take_what_came()?;
         for machine in &mut self.machines {
             machine.asking = None;
             machine.next = Duration::ZERO;
@@ -294,18 +294,15 @@ impl Run {
     fn take_replies(&mut self, server: &mut Server) -> Result<()> {
         interrupt::check()?;
         self.packets.wait(2);
-        while self.take_reply()? {}
+        self.take_what_came()?;
         server.process().check()
     }
 
-    /// Takes one reply; false when there is none.
-    fn take_reply(&mut self) -> Result<bool> {
-        match self.packets.receive(Reply::parse) {
-            None => return Ok(false),
-            Some(None) => bail!("the daemon sent something that is no DHCP reply"),
-            Some(Some(reply)) => self.on_reply(reply)?,
+    fn take_what_came(&mut self) -> Result<()> {
+        while let Some(reply) = next_reply(&mut self.packets)? {
+            self.on_reply(reply)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn on_reply(&mut self, reply: Reply) -> Result<()> {

@@ -10,13 +10,15 @@ mod roles;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use fastrand::Rng;
 
 pub use kill::{Report, kill};
 
 use crate::lab::server::Server;
+use crate::load::packets::Packets;
+use crate::load::reply::Reply;
 use daemon::Daemon;
 
 /// Tortures talos-pxe. Needs root.
@@ -104,4 +106,13 @@ fn interrupted_start(daemon: &Daemon, random: &mut Rng, report: &mut Report) -> 
     }
     server.wait_until_ready()?;
     Ok(server)
+}
+
+/// The next reply that came, if there is one.
+fn next_reply(packets: &mut Packets) -> Result<Option<Reply>> {
+    match packets.receive(Reply::parse) {
+        None => Ok(None),
+        Some(None) => bail!("the daemon sent something that is no DHCP reply"),
+        Some(reply) => Ok(reply),
+    }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 use fastrand::Rng;
 use indicatif::ProgressBar;
 
@@ -17,7 +17,7 @@ use super::daemon::{Daemon, Network};
 use super::kill::Report;
 use super::ledger::{Fault, Ledger, Machine, Promise, now};
 use super::roles::Roles;
-use super::{Kill, interrupted_start};
+use super::{Kill, interrupted_start, next_reply};
 use crate::interrupt;
 use crate::lab::Lab;
 use crate::lab::server::Server;
@@ -126,7 +126,7 @@ impl Run {
         drop(server);
         self.report.kills += 1;
         // What it sent before its end was promised.
-        while self.take_reply()? {}
+        self.take_what_came()?;
         self.roles.killed()?;
         self.asking.clear();
         Ok(())
@@ -176,18 +176,15 @@ impl Run {
     fn take_replies(&mut self, server: &mut Server) -> Result<()> {
         interrupt::check()?;
         self.packets.wait(1);
-        while self.take_reply()? {}
+        self.take_what_came()?;
         server.process().check()
     }
 
-    /// Takes one reply; false when there is none.
-    fn take_reply(&mut self) -> Result<bool> {
-        match self.packets.receive(Reply::parse) {
-            None => return Ok(false),
-            Some(None) => bail!("the daemon sent something that is no DHCP reply"),
-            Some(Some(reply)) => self.on_reply(reply)?,
+    fn take_what_came(&mut self) -> Result<()> {
+        while let Some(reply) = next_reply(&mut self.packets)? {
+            self.on_reply(reply)?;
         }
-        Ok(true)
+        Ok(())
     }
 
     fn on_reply(&mut self, reply: Reply) -> Result<()> {
