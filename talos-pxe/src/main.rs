@@ -1,20 +1,22 @@
 //! The daemon's command line: parses, builds, runs.
 
+use std::env;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use clap::Parser;
 use talos_pxe::appliance;
 use talos_pxe::cli::check::Check;
+use talos_pxe::cli::config;
 use talos_pxe::cli::fetch::{Assets, AssetsCommand};
-use talos_pxe::cli::{Cli, Command, LogFormat, Serve, UsageError};
+use talos_pxe::cli::{Command, LogFormat, Serve, UsageError};
 use talos_pxe::edges::admin::client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command() {
+    let cli = config::parse(env::args_os()).unwrap_or_else(|error| error.exit());
+    let done = match cli.command() {
         Command::Serve(serve) => {
             log_to_stderr(&serve);
             run(&serve)

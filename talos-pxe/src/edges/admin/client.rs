@@ -16,6 +16,7 @@ use super::LARGEST_IMPORT;
 use super::types::{Assignment, Export, Failure, Imported, Listed, Status};
 use crate::cli::{Action, Machines, Target};
 use crate::state::machines::{Firmware, Stage};
+use crate::text::span;
 use crate::time::WallTime;
 
 /// How long an answer may take: an import waits for the disk.
@@ -137,16 +138,6 @@ fn row(listed: &Listed, now: WallTime) -> [String; 8] {
         text(machine.hostname.as_ref()),
         seen.unwrap_or_else(|| "never".to_owned()),
     ]
-}
-
-/// A time span in its largest unit.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7199 => format!("{} min", seconds / 60),
-        7200..=172_799 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
 }
 
 fn write_export(export: &Export, file: &Path, out: &mut impl Write) -> anyhow::Result<()> {
