@@ -3,6 +3,7 @@
 mod admin;
 pub mod check;
 pub mod config;
+pub mod console;
 pub mod fetch;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -46,6 +47,7 @@ impl Cli {
             None => Some(&self.serve),
             Some(Command::Serve(serve)) => Some(serve),
             Some(Command::Check(check)) => Some(&check.serve),
+            Some(Command::Console(console)) => Some(&console.serve),
             Some(Command::Assets(_) | Command::Status(_) | Command::Machines(_)) => None,
         }
     }
@@ -71,6 +73,9 @@ pub enum Command {
 
     /// Say whether it could serve, without changing anything; exit code 1 if not.
     Check(check::Check),
+
+    /// Serve with a screen for people: the interface to choose, what is served, and the machines.
+    Console(console::Console),
 
     /// Manage what machines boot.
     Assets(fetch::Assets),

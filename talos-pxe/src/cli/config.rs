@@ -9,7 +9,8 @@ use std::io::Read;
 use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Id};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args, Command, CommandFactory, FromArgMatches, Id};
 use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::{Cli, Serve};
@@ -18,7 +19,7 @@ use crate::text::wrap;
 /// The largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 /// The subcommands that take the flags of `serve`.
-const READERS: [&str; 2] = ["serve", "check"];
+const READERS: [&str; 3] = ["serve", "check", "console"];
 
 /// Parses the command line, with the values of the config file that it or the environment names.
 ///
@@ -31,9 +32,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Erro
     let Some(file) = cli.serving().and_then(|serve| serve.config.as_deref()) else {
         return Ok(cli);
     };
-    let settings = read(file)
-        .map_err(|cause| clap::Error::raw(ErrorKind::ValueValidation, format!("{cause}\n")))?;
-    parse_with(&settings, &args)
+    match read(file) {
+        Ok(settings) => parse_with(&settings, &args),
+        // The daemon that it starts finds the same mistake, and the screen shows what it says.
+        Err(_) if matches!(cli.command, Some(super::Command::Console(_))) => Ok(cli),
+        Err(cause) => Err(clap::Error::raw(ErrorKind::ValueValidation, format!("{cause}\n"))),
+    }
 }
 
 fn parse_with(settings: &[Setting], args: &[OsString]) -> Result<Cli, clap::Error> {
@@ -42,7 +46,36 @@ fn parse_with(settings: &[Setting], args: &[OsString]) -> Result<Cli, clap::Erro
         command = command.mut_subcommand(reader, |reader| with_defaults(reader, settings));
     }
     let matches = command.try_get_matches_from_mut(args)?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+    if let Some(super::Command::Console(console)) = &mut cli.command {
+        console.given = matches.subcommand_matches("console").map(given).unwrap_or_default();
+    }
+    Ok(cli)
+}
+
+/// The flags of `serve` that stand on this command line, but for `--if`.
+fn given(matches: &ArgMatches) -> Vec<OsString> {
+    let mut given = Vec::new();
+    let bare = bare();
+    for flag in bare.get_arguments().filter(|flag| flag.get_id() != "interface") {
+        let id = flag.get_id().as_str();
+        let name = flag.get_long().unwrap_or_default();
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        match flag.get_action() {
+            ArgAction::SetTrue => given.push(format!("--{name}").into()),
+            ArgAction::Count => {
+                given.extend((0..matches.get_count(id)).map(|_| format!("--{name}").into()));
+            }
+            _ => given.extend(matches.get_raw(id).into_iter().flatten().map(|value| {
+                let mut flag = OsString::from(format!("--{name}="));
+                flag.push(value);
+                flag
+            })),
+        }
+    }
+    given
 }
 
 fn with_defaults(command: Command, settings: &[Setting]) -> Command {

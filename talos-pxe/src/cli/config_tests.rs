@@ -41,7 +41,7 @@ fn sets_every_kind_of_flag() {
         http-port = 0x50\n";
     let marked = format!("\u{feff}{}", text.replace('\n', "\r\n"));
     for text in [text, &marked] {
-        for words in [&[][..], &["serve"], &["check"]] {
+        for words in [&[][..], &["serve"], &["check"], &["console"]] {
             let serve = serve(words, text);
             assert_eq!(serve.interface.as_deref(), Some("eth1"));
             assert_eq!(serve.lease_time, 600);
@@ -53,6 +53,23 @@ fn sets_every_kind_of_flag() {
             assert_eq!(serve.ports.http_port, 80);
             assert_eq!(serve.ports.tftp_port, 69, "what is not in the file is as ever");
         }
+    }
+}
+
+#[test]
+fn the_console_passes_on_what_its_command_line_says() {
+    let words = ["console", "--if=eth2", "--root", "/boot", "-vv", "--skip-ifup", "--dns=8.8.8.8"];
+    let words = [&words[..], &["--dns", "9.9.9.9", "--power", "--tty", "/dev/null"]].concat();
+    for text in ["lease-time = 600\nif = \"eth1\"", "a mistake"] {
+        let Some(crate::cli::Command::Console(mut console)) = parsed(&words, text).unwrap().command
+        else {
+            panic!("another command")
+        };
+        let config = console.given.remove(0).into_string().unwrap();
+        assert!(config.starts_with("--config=/"), "{config}");
+        let given = ["--root=/boot", "--dns=8.8.8.8", "--dns=9.9.9.9", "--skip-ifup"];
+        assert_eq!(console.given, [&given[..], &["--verbose", "--verbose"]].concat());
+        assert_eq!(console.serve.interface.as_deref(), Some("eth2"));
     }
 }
 
