@@ -2,6 +2,8 @@
 
 mod admin;
 pub mod check;
+pub mod config;
+pub mod console;
 pub mod fetch;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -38,6 +40,17 @@ impl Cli {
     pub fn command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
     }
+
+    /// The flags of `serve`, where the command has them.
+    fn serving(&self) -> Option<&Serve> {
+        match &self.command {
+            None => Some(&self.serve),
+            Some(Command::Serve(serve)) => Some(serve),
+            Some(Command::Check(check)) => Some(&check.serve),
+            Some(Command::Console(console)) => Some(&console.serve),
+            Some(Command::Assets(_) | Command::Status(_) | Command::Machines(_)) => None,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -60,6 +73,9 @@ pub enum Command {
 
     /// Say whether it could serve, without changing anything; exit code 1 if not.
     Check(check::Check),
+
+    /// Serve with a screen for people: the interface to choose, what is served, and the machines.
+    Console(console::Console),
 
     /// Manage what machines boot.
     Assets(fetch::Assets),
@@ -118,6 +134,10 @@ pub enum LogFormat {
 /// The flags of `talos-pxe serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
+    /// A file (TOML) that sets what no flag and no environment variable does: `lease-time = 300`.
+    #[arg(long, value_name = "FILE", env = "TALOS_PXE_CONFIG")]
+    pub config: Option<PathBuf>,
+
     /// Folder with `assets/`, and optionally `groups/` and `profiles/`.
     #[arg(long, value_name = "DIR", default_value = ".", env = "TALOS_PXE_ROOT")]
     pub root: PathBuf,
