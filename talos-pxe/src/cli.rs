@@ -3,6 +3,7 @@
 mod admin;
 pub mod check;
 pub mod fetch;
+pub mod template;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -60,6 +61,9 @@ pub enum Command {
 
     /// Say whether it could serve, without changing anything; exit code 1 if not.
     Check(check::Check),
+
+    /// Print a settings file with every flag and its help.
+    Config(template::Config),
 
     /// Manage what machines boot.
     Assets(fetch::Assets),

@@ -1,12 +1,13 @@
 //! The daemon's command line: parses, builds, runs.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser;
 use talos_pxe::appliance;
 use talos_pxe::cli::check::Check;
 use talos_pxe::cli::fetch::{Assets, AssetsCommand};
+use talos_pxe::cli::template::template;
 use talos_pxe::cli::{Cli, Command, LogFormat, Serve, UsageError};
 use talos_pxe::edges::admin::client;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +26,10 @@ fn main() -> ExitCode {
         }
         Command::Assets(Assets { command: AssetsCommand::Fetch(fetch) }) => {
             appliance::assets::fetch(&fetch)
+        }
+        Command::Config(config) => {
+            let file = template(&config.flags).unwrap_or_else(|error| error.exit());
+            io::stdout().write_all(file.as_bytes()).map_err(Into::into)
         }
         Command::Status(command) => client::status(command.target, &mut io::stdout()),
         Command::Machines(command) => client::machines(command, &mut io::stdout()),

@@ -1,0 +1,3 @@
+//! The image of a stick: it boots, and machines boot from it.
+
+mod image;
