@@ -47,7 +47,8 @@ mount_disk() {
     done
 }
 
-say "starting; loading drivers"
+if dmesg | grep -q "Secure boot enabled"; then say "SecureBoot is on"; fi
+say "loading drivers"
 load_drivers
 # Only ever read: whoever pulls the stick out cannot break it. Machine configs are on it.
 mount_disk "$stick" vfat ro,umask=077,utf8 /boot

@@ -94,6 +94,6 @@ fn pack(tree: &Path, archive: &PathBuf, out: &Path) -> Result<()> {
     file.into_inner().map_err(|error| error.into_error())?;
     // One thread: what several write depends on how many there are.
     let mut zstd = Command::new("zstd");
-    zstd.args(["-q", "-15", "--single-thread"]).arg(archive).arg("-o").arg(out);
+    zstd.args(["-q", "-9", "--single-thread"]).arg(archive).arg("-o").arg(out);
     exec::output(&mut zstd).map(drop)
 }
