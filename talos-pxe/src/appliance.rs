@@ -3,6 +3,7 @@
 pub mod assets;
 pub mod check;
 mod cluster;
+pub mod console;
 mod leasing;
 mod ports;
 
@@ -111,7 +112,7 @@ async fn serve_on(
     let site = Site::new(&serve.root, &firmware, origin, in_force.clone(), Arc::clone(&machines));
     let site = Arc::new(site.with_neighbours(Neighbours::connect(network.interface.index)?));
     let loaders = loaders(serve, &firmware, origin)?;
-    let fast_path = leasing::attach_xdp(network, serve, &loaders).await?;
+    let (fast_path, xdp_reason) = leasing::attach_xdp(network, serve, &loaders).await?;
 
     let reservations = in_force.borrow().inventory.addresses().collect();
     let (dhcp, handle) = leasing::service(network, serve, loaders, reservations, fast_path, state)?;
@@ -129,8 +130,10 @@ async fn serve_on(
     let admin_port = ports::admin(serve.admin).await?;
     let serving = Serving {
         mode: network.uplink.mode,
+        reason: network.uplink.reason,
         interface: network.interface.name.clone(),
         address: network.uplink.address,
+        xdp_reason,
     };
     let admin = Arc::new(Admin::new(Arc::clone(&machines), handle, serving));
 

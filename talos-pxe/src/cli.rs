@@ -2,6 +2,8 @@
 
 mod admin;
 pub mod check;
+pub mod config;
+pub mod console;
 pub mod fetch;
 pub mod template;
 
@@ -39,6 +41,19 @@ impl Cli {
     pub fn command(self) -> Command {
         self.command.unwrap_or(Command::Serve(self.serve))
     }
+
+    /// The flags of `serve`, where the command has them.
+    fn serving(&self) -> Option<&Serve> {
+        match &self.command {
+            None => Some(&self.serve),
+            Some(Command::Serve(serve)) => Some(serve),
+            Some(Command::Check(check)) => Some(&check.serve),
+            Some(Command::Console(console)) => Some(&console.serve),
+            Some(
+                Command::Config(_) | Command::Assets(_) | Command::Status(_) | Command::Machines(_),
+            ) => None,
+        }
+    }
 }
 
 const EXAMPLES: &str = "\
@@ -62,7 +77,10 @@ pub enum Command {
     /// Say whether it could serve, without changing anything; exit code 1 if not.
     Check(check::Check),
 
-    /// Print a settings file with every flag and its help.
+    /// Serve with a screen for people: the interface to choose, what is served, and the machines.
+    Console(console::Console),
+
+    /// Print a config file with every setting and its meaning.
     Config(template::Config),
 
     /// Manage what machines boot.
@@ -122,6 +140,10 @@ pub enum LogFormat {
 /// The flags of `talos-pxe serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
+    /// A file (TOML) that sets what no flag and no environment variable does: `lease-time = 300`.
+    #[arg(long, value_name = "FILE", env = "TALOS_PXE_CONFIG")]
+    pub config: Option<PathBuf>,
+
     /// Folder with `assets/`, and optionally `groups/` and `profiles/`.
     #[arg(long, value_name = "DIR", default_value = ".", env = "TALOS_PXE_ROOT")]
     pub root: PathBuf,

@@ -14,5 +14,6 @@ pub mod cli;
 pub mod decisions;
 pub mod edges;
 pub mod state;
+pub mod text;
 pub mod time;
 pub mod wire;

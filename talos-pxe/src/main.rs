@@ -1,21 +1,25 @@
 //! The daemon's command line: parses, builds, runs.
 
+use std::env;
 use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser;
 use talos_pxe::appliance;
 use talos_pxe::cli::check::Check;
+use talos_pxe::cli::config;
+use talos_pxe::cli::console::Console;
 use talos_pxe::cli::fetch::{Assets, AssetsCommand};
 use talos_pxe::cli::template::template;
-use talos_pxe::cli::{Cli, Command, LogFormat, Serve, UsageError};
+use talos_pxe::cli::{Command, LogFormat, Serve, UsageError};
+use talos_pxe::decisions::console::Ending;
 use talos_pxe::edges::admin::client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command() {
+    let cli = config::parse(env::args_os()).unwrap_or_else(|error| error.exit());
+    let done = match cli.command() {
         Command::Serve(serve) => {
             log_to_stderr(&serve);
             run(&serve)
@@ -24,6 +28,10 @@ fn main() -> ExitCode {
             log_to_stderr(&check.serve);
             run_check(&check)
         }
+        Command::Console(console) => match run_console(&console) {
+            Ok(ending) => return ExitCode::from(ending.exit_code()),
+            Err(error) => Err(error),
+        },
         Command::Assets(Assets { command: AssetsCommand::Fetch(fetch) }) => {
             appliance::assets::fetch(&fetch)
         }
@@ -62,6 +70,11 @@ async fn run(serve: &Serve) -> anyhow::Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn run_check(check: &Check) -> anyhow::Result<()> {
     appliance::check::run(check).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run_console(console: &Console) -> anyhow::Result<Ending> {
+    appliance::console::run(console).await
 }
 
 fn log_to_stderr(serve: &Serve) {

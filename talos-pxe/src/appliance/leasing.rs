@@ -18,24 +18,26 @@ use crate::edges::xdp::{self, Attachment, FastPath};
 use crate::state::leases::{Leases, Reservations};
 use crate::time::BootTime;
 
-/// Attaches the XDP program, if it is wanted and can be.
+/// Attaches the XDP program, if it is wanted and can be; and says why it does not run in the
+/// driver, when it does not.
 pub(super) async fn attach_xdp(
     network: &Network,
     serve: &Serve,
     loaders: &Loaders,
-) -> anyhow::Result<Option<Box<FastPath>>> {
+) -> anyhow::Result<(Option<Box<FastPath>>, Option<String>)> {
     let answers = answers(network, serve, loaders);
     match xdp::attach(&network.interface, serve.xdp, &answers, serve.xdp_machines).await? {
         Attachment::Attached(fast_path) => {
             let logs = fast_path.logs();
             info!(mode = %fast_path.mode(), logs, "XDP program attached");
-            Ok(Some(fast_path))
+            let why = fast_path.why_generic().map(str::to_owned);
+            Ok((Some(fast_path), why))
         }
         Attachment::Unavailable(error) => {
             warn!("no XDP: {error:#}");
-            Ok(None)
+            Ok((None, Some(format!("{error:#}"))))
         }
-        Attachment::Off => Ok(None),
+        Attachment::Off => Ok((None, Some("as --xdp says".to_owned()))),
     }
 }
 

@@ -4,6 +4,7 @@
 pub mod boot;
 pub mod bootstrap;
 pub mod config;
+pub mod console;
 pub mod dhcp;
 pub mod dns;
 pub mod fetch;

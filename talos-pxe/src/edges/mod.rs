@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod bootstrap;
 pub mod configs;
+pub mod console;
 pub mod dhcp;
 pub mod dhcp_client;
 pub mod dns;

@@ -250,3 +250,26 @@ fn secrets_are_checked_and_never_told() {
         );
     });
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_flag_counts_more_than_the_environment_and_that_more_than_the_config_file() {
+    in_namespace(false, async || {
+        cable();
+        run("ip address add 10.9.0.1/24 dev ours");
+        let root = root();
+        let config = root.path().join("talos-pxe.toml");
+        fs::write(&config, "mode = \"server\"\naddr = \"10.1.0.1/24\"\n").unwrap();
+        let address = |environment: Option<&str>, flags: &[&str]| {
+            let mut command = Command::new("env");
+            command.args(environment.map(|addr| format!("TALOS_PXE_ADDR={addr}"))).arg(PROGRAM);
+            let config = ["--config", config.to_str().unwrap(), "--json"];
+            let output = check_by(command, root.path(), &[&config, flags].concat());
+            Findings::of(&output).get("address").1.to_owned()
+        };
+        assert_eq!(address(None, &[]), "10.1.0.1/24, DHCP server");
+        assert_eq!(address(Some("10.2.0.1/24"), &[]), "10.2.0.1/24, DHCP server");
+        let flag = ["--addr", "10.3.0.1/24"];
+        assert_eq!(address(Some("10.2.0.1/24"), &flag), "10.3.0.1/24, DHCP server");
+    });
+}

@@ -60,9 +60,14 @@ impl Peer {
         holder.stdin.as_mut().unwrap().write_all(b".").unwrap();
         holder.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let peer = Self { holder: Guard(holder) };
-        run("ip link add ours type veth peer theirs");
-        run(&format!("ip link set theirs netns {}", peer.holder.0.id()));
+        peer.add_cable("ours", "theirs");
         peer
+    }
+
+    /// A cable, with one end here and the other end there.
+    pub fn add_cable(&self, here: &str, there: &str) {
+        run(&format!("ip link add {here} type veth peer {there}"));
+        run(&format!("ip link set {there} netns {}", self.holder.0.id()));
     }
 
     pub fn command(&self) -> Command {

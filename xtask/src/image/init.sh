@@ -12,7 +12,7 @@ mount -t bpf bpf /sys/fs/bpf
 dmesg -n 1
 
 # The terminals of the kernel's consoles that are there.
-terminals=
+terminals= screens=
 for argument in $(cat /proc/cmdline); do
     case $argument in
     console=tty0*) terminal=/dev/tty1 ;;
@@ -35,7 +35,7 @@ load_drivers() {
 # Mounts a file system, once the disk is there.
 mount_disk() {
     device= passes=0
-    until device=$(findfs "UUID=$1") 2>/dev/null; do
+    until device=$(findfs "UUID=$1" 2>/dev/null); do
         load_drivers
         passes=$((passes + 1))
         if [ "$passes" = 100 ]; then say "no disk has the partition $1; waiting for it"; fi
@@ -66,17 +66,16 @@ if [ -e /etc/shell ]; then
     while :; do setsid -c sh </dev/tty3 >/dev/tty3 2>&1; done &
 fi
 
-# Serves until it ends.
-serve() {
-    # shellcheck disable=SC2046
-    talos-pxe serve --root /boot --state /state \
-        $(sed -n 's/^\([a-z0-9-]*\) = "*\([^"]*\)"*/--\1=\2/p' /boot/talos-pxe.toml) 2>&1 |
-        tee $terminals >/dev/null
-}
-
+# Its settings are in a file on the stick; its screen is on every terminal, its log on the second.
+for terminal in $terminals; do screens="$screens --tty $terminal"; done
 while [ ! -e /run/off ]; do
-    serve
-    say "it ended; starting it again in 3 seconds"
+    # shellcheck disable=SC2086
+    talos-pxe console --config /boot/talos-pxe.toml --root /boot --state /state --power \
+        $screens --log /dev/tty2
+    case $? in
+    10) off ;;
+    11) umount /state && reboot -f ;;
+    esac
     sleep 3
 done
 # The power is going off.

@@ -63,11 +63,13 @@ pub fn make(
     for name in ["bin/sh", "sbin/modprobe"] {
         symlink("/bin/busybox", tree.join(name))?;
     }
-    let scripts = [("init", INIT), ("etc/uevent", UEVENT), ("etc/acpi/PWRF/00000080", OFF)];
+    let scripts = [("init", INIT), ("etc/uevent", UEVENT), ("bin/off", OFF)];
     for (name, script) in scripts {
         fs::write(tree.join(name), script)?;
         fs::set_permissions(tree.join(name), Permissions::from_mode(0o755))?;
     }
+    // What busybox's acpid runs when the power button is pressed.
+    symlink("/bin/off", tree.join("etc/acpi/PWRF/00000080"))?;
     if shell {
         fs::write(tree.join("etc/shell"), "")?;
     }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run when the power button is pressed.
+# Powers off: also run when the power button is pressed.
 
 touch /run/off
 killall -q -TERM talos-pxe

@@ -47,15 +47,20 @@ pub fn choose(wanted: Option<&str>, links: &[Link]) -> Result<Interface, ChooseE
     if let Some(name) = wanted {
         return named(name, links);
     }
-    let best = links.iter().filter_map(|link| class(link, links)).min().ok_or(ChooseError::None)?;
-    let candidates = || links.iter().filter(|link| class(link, links) == Some(best));
-    let mut plausible = candidates().filter(|link| link.carrier || !link.up);
-    let chosen = match (plausible.next(), plausible.next()) {
-        (Some(only), None) => Some(only),
-        (None, _) if candidates().count() == 1 => candidates().next(),
+    let candidates = candidates(links);
+    let mut plausible = candidates.iter().filter(|link| link.carrier || !link.up);
+    let chosen = match (candidates.as_slice(), plausible.next(), plausible.next()) {
+        ([], ..) => return Err(ChooseError::None),
+        (_, Some(only), None) | ([only], None, _) => interface(only),
         _ => None,
     };
-    chosen.and_then(interface).ok_or_else(|| ChooseError::Several(candidates().cloned().collect()))
+    chosen.ok_or_else(|| ChooseError::Several(candidates.into_iter().cloned().collect()))
+}
+
+/// The interfaces that could be served when none is named: those of the best class that has any.
+pub fn candidates(links: &[Link]) -> Vec<&Link> {
+    let best = links.iter().filter_map(|link| class(link, links)).min();
+    links.iter().filter(|link| best.is_some() && class(link, links) == best).collect()
 }
 
 fn named(name: &str, links: &[Link]) -> Result<Interface, ChooseError> {

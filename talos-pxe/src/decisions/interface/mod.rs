@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv4Net;
 
-pub use choice::{ChooseError, choose};
+pub use choice::{ChooseError, candidates, choose};
 pub use plan::{Answer, ModeChoice, Plan, PlanError, Settings, answered, plan, unanswered};
 
 use crate::wire::MacAddr;
@@ -91,11 +91,37 @@ impl fmt::Display for Mode {
     }
 }
 
+/// Why we are the DHCP server, or are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// `--mode` says so.
+    Asked,
+    /// The interface is taken as it is, and nobody was asked.
+    Kept,
+    /// The network has this DHCP server.
+    Answered(Ipv4Addr),
+    /// No DHCP server answered.
+    Unanswered,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Asked => f.write_str("as --mode says"),
+            Self::Kept => f.write_str("the interface was taken as it is (--skip-ifup)"),
+            Self::Answered(server) => write!(f, "the DHCP server {server} answered"),
+            Self::Unanswered => f.write_str("no DHCP server answered"),
+        }
+    }
+}
+
 /// How we stand on the network: what the services are built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Uplink {
     /// Server or proxy.
     pub mode: Mode,
+    /// Why.
+    pub reason: Reason,
     /// Our own address and subnet.
     pub address: Ipv4Net,
     /// The router that the network's DHCP server names.

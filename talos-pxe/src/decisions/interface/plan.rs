@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use clap::ValueEnum;
 use ipnet::Ipv4Net;
 
-use super::{Link, Mode, Uplink};
+use super::{Link, Mode, Reason, Uplink};
 use crate::decisions::dhcp::client::Lease;
 
 /// Our own address where nothing else says one: 192.168.123.1/24.
@@ -102,9 +102,12 @@ pub fn plan(settings: &Settings, link: &Link) -> Result<Plan, PlanError> {
     }
     Ok(match (settings.mode, settings.address) {
         (ModeChoice::Server, address) => {
-            Plan::Set(without_server(Mode::Server, address.unwrap_or(DEFAULT_ADDRESS)))
+            let address = address.unwrap_or(DEFAULT_ADDRESS);
+            Plan::Set(without_server(Mode::Server, Reason::Asked, address))
         }
-        (ModeChoice::Proxy, Some(address)) => Plan::Set(without_server(Mode::Proxy, address)),
+        (ModeChoice::Proxy, Some(address)) => {
+            Plan::Set(without_server(Mode::Proxy, Reason::Asked, address))
+        }
         (ModeChoice::Proxy, None) | (ModeChoice::Auto, _) => Plan::Ask,
     })
 }
@@ -119,13 +122,14 @@ fn keep(settings: &Settings, link: &Link) -> Result<Uplink, PlanError> {
         Some(wanted) => return Err(PlanError::OtherAddress { name: name(), wanted }),
         None => own_address(link).ok_or_else(|| PlanError::NoAddress(name()))?,
     };
-    let mode = match settings.mode {
-        ModeChoice::Server => Mode::Server,
+    let (mode, reason) = match settings.mode {
+        ModeChoice::Server => (Mode::Server, Reason::Asked),
+        ModeChoice::Proxy => (Mode::Proxy, Reason::Asked),
         // Who configured the interface has most likely got its address from a DHCP server, and
         // a second one does more harm than none.
-        ModeChoice::Auto | ModeChoice::Proxy => Mode::Proxy,
+        ModeChoice::Auto => (Mode::Proxy, Reason::Kept),
     };
-    Ok(without_server(mode, address))
+    Ok(without_server(mode, reason, address))
 }
 
 /// A DHCP server made an offer.
@@ -138,6 +142,7 @@ pub fn answered(settings: &Settings, link: &Link, offer: &Lease) -> Answer {
     let own = settings.address.or_else(|| present().copied());
     let uplink = Uplink {
         mode: Mode::Proxy,
+        reason: Reason::Answered(offer.server),
         address: own.unwrap_or(offer.address),
         router: offer.router,
         dns: offer.dns.clone(),
@@ -149,18 +154,19 @@ pub fn answered(settings: &Settings, link: &Link, offer: &Lease) -> Answer {
 pub fn unanswered(settings: &Settings, link: &Link) -> Result<Uplink, PlanError> {
     match settings.mode {
         ModeChoice::Auto | ModeChoice::Server => {
-            Ok(without_server(Mode::Server, settings.address.unwrap_or(DEFAULT_ADDRESS)))
+            let address = settings.address.unwrap_or(DEFAULT_ADDRESS);
+            Ok(without_server(Mode::Server, Reason::Unanswered, address))
         }
         ModeChoice::Proxy => settings
             .address
             .or_else(|| own_address(link))
-            .map(|address| without_server(Mode::Proxy, address))
+            .map(|address| without_server(Mode::Proxy, Reason::Asked, address))
             .ok_or_else(|| PlanError::NoServer(link.name.clone())),
     }
 }
 
-fn without_server(mode: Mode, address: Ipv4Net) -> Uplink {
-    Uplink { mode, address, router: None, dns: vec![] }
+fn without_server(mode: Mode, reason: Reason, address: Ipv4Net) -> Uplink {
+    Uplink { mode, reason, address, router: None, dns: vec![] }
 }
 
 /// The interface's first address that reaches further than the link (169.254.0.0/16 does not).
@@ -196,8 +202,8 @@ mod tests {
         }
     }
 
-    fn uplink(mode: Mode, address: &str) -> Uplink {
-        without_server(mode, address.parse().unwrap())
+    fn uplink(mode: Mode, reason: Reason, address: &str) -> Uplink {
+        without_server(mode, reason, address.parse().unwrap())
     }
 
     fn offer() -> Lease {
@@ -216,7 +222,7 @@ mod tests {
     #[test]
     fn each_mode_with_and_without_address() {
         use ModeChoice::{Auto, Proxy, Server};
-        let set = |mode, address| Ok(Plan::Set(uplink(mode, address)));
+        let set = |mode, address| Ok(Plan::Set(uplink(mode, Reason::Asked, address)));
         for (mode, address, expected) in [
             (Auto, None, Ok(Plan::Ask)),
             (Auto, Some("10.0.0.1/24"), Ok(Plan::Ask)),
@@ -235,10 +241,10 @@ mod tests {
         use ModeChoice::{Auto, Proxy, Server};
         let there = link(&["169.254.7.7/16", "10.0.0.9/24", "10.1.0.9/24"]);
         for (mode, address, expected) in [
-            (Auto, None, uplink(Mode::Proxy, "10.0.0.9/24")),
-            (Proxy, None, uplink(Mode::Proxy, "10.0.0.9/24")),
-            (Server, None, uplink(Mode::Server, "10.0.0.9/24")),
-            (Server, Some("10.1.0.9/24"), uplink(Mode::Server, "10.1.0.9/24")),
+            (Auto, None, uplink(Mode::Proxy, Reason::Kept, "10.0.0.9/24")),
+            (Proxy, None, uplink(Mode::Proxy, Reason::Asked, "10.0.0.9/24")),
+            (Server, None, uplink(Mode::Server, Reason::Asked, "10.0.0.9/24")),
+            (Server, Some("10.1.0.9/24"), uplink(Mode::Server, Reason::Asked, "10.1.0.9/24")),
         ] {
             assert_eq!(plan(&settings(mode, address, true), &there), Ok(Plan::Keep(expected)));
         }
@@ -267,6 +273,7 @@ mod tests {
             router: offer().router,
             dns: offer().dns,
             mode: Mode::Proxy,
+            reason: Reason::Answered(offer().server),
         };
         assert_eq!(
             answered(&auto(None), &link(&["172.16.0.1/24"]), &offer()),
@@ -287,9 +294,19 @@ mod tests {
     fn silence_makes_us_the_server_unless_asked_to_be_a_proxy() {
         use ModeChoice::{Auto, Proxy};
         for (mode, address, there, expected) in [
-            (Auto, None, link(&[]), uplink(Mode::Server, "192.168.123.1/24")),
-            (Auto, Some("10.0.0.7/24"), link(&[]), uplink(Mode::Server, "10.0.0.7/24")),
-            (Proxy, None, link(&["10.0.0.9/24"]), uplink(Mode::Proxy, "10.0.0.9/24")),
+            (Auto, None, link(&[]), uplink(Mode::Server, Reason::Unanswered, "192.168.123.1/24")),
+            (
+                Auto,
+                Some("10.0.0.7/24"),
+                link(&[]),
+                uplink(Mode::Server, Reason::Unanswered, "10.0.0.7/24"),
+            ),
+            (
+                Proxy,
+                None,
+                link(&["10.0.0.9/24"]),
+                uplink(Mode::Proxy, Reason::Asked, "10.0.0.9/24"),
+            ),
         ] {
             assert_eq!(unanswered(&settings(mode, address, false), &there), Ok(expected));
         }

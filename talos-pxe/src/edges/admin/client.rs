@@ -16,26 +16,48 @@ use super::LARGEST_IMPORT;
 use super::types::{Assignment, Export, Failure, Imported, Listed, Status};
 use crate::cli::{Action, Machines, Target};
 use crate::state::machines::{Firmware, Stage};
+use crate::text::span;
 use crate::time::WallTime;
 
 /// How long an answer may take: an import waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a screen shows of a running talos-pxe.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// How it fares.
+    pub status: Status,
+    /// The machines that were heard last, the last one first.
+    pub latest: Vec<Listed>,
+}
+
+impl Overview {
+    /// Asks for it, with up to `latest` machines.
+    ///
+    /// # Errors
+    /// When no talos-pxe answers at once.
+    pub fn ask(admin: SocketAddr, latest: usize) -> anyhow::Result<Self> {
+        let api = Api::new(admin, Duration::from_secs(2));
+        let (status, latest) =
+            (api.get("/api/status")?, api.get(&format!("/api/machines?latest={latest}"))?);
+        Ok(Self { status, latest })
+    }
+}
 
 /// Does `talos-pxe status`.
 ///
 /// # Errors
 /// When no talos-pxe answers, with the next step.
 pub fn status(target: Target, out: &mut impl Write) -> anyhow::Result<()> {
-    let status: Status = Api::new(target).get("/api/status")?;
+    let status: Status = Api::new(target.admin, PATIENCE).get("/api/status")?;
     if target.json {
         return print_json(out, &status);
     }
-    let Status { version, mode, interface, address, uptime_seconds, .. } = &status;
+    let Status { version, mode, reason, interface, address, uptime_seconds, .. } = &status;
     let up = span(*uptime_seconds);
     writeln!(out, "talos-pxe {version}, {mode} mode on {interface} with {address}, up for {up}")?;
-    let xdp = status.xdp.as_ref().map_or("not attached".to_owned(), |xdp| {
-        format!("{}, {} answered", xdp.mode, xdp.answered)
-    });
+    writeln!(out, "  mode      {mode}: {reason}")?;
+    let xdp = xdp(&status);
     writeln!(out, "  XDP       {xdp}")?;
     let dhcp = status.dhcp;
     writeln!(
@@ -50,13 +72,26 @@ pub fn status(target: Target, out: &mut impl Write) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The XDP program in words.
+pub fn xdp(status: &Status) -> String {
+    let mut text = match &status.xdp {
+        Some(xdp) => format!("{}, {} answered", xdp.mode, xdp.answered),
+        None => "not attached".to_owned(),
+    };
+    if let Some(reason) = &status.xdp_reason {
+        text.push_str(": ");
+        text.push_str(reason);
+    }
+    text
+}
+
 /// Does `talos-pxe machines`.
 ///
 /// # Errors
 /// When no talos-pxe answers, or it refuses, with the next step.
 pub fn machines(command: Machines, out: &mut impl Write) -> anyhow::Result<()> {
     let Machines { action, target } = command;
-    let api = Api::new(target);
+    let api = Api::new(target.admin, PATIENCE);
     match action.unwrap_or(Action::List) {
         Action::List => list(&api, target.json, out),
         Action::Assign { mac, role } => {
@@ -139,16 +174,6 @@ fn row(listed: &Listed, now: WallTime) -> [String; 8] {
     ]
 }
 
-/// A time span in its largest unit.
-fn span(seconds: u64) -> String {
-    match seconds {
-        0..=119 => format!("{seconds} s"),
-        120..=7199 => format!("{} min", seconds / 60),
-        7200..=172_799 => format!("{} h", seconds / 3600),
-        _ => format!("{} d", seconds / 86_400),
-    }
-}
-
 fn write_export(export: &Export, file: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     if file == Path::new("-") {
         return print_json(out, export);
@@ -187,14 +212,14 @@ struct Api {
 }
 
 impl Api {
-    fn new(target: Target) -> Self {
+    fn new(address: SocketAddr, patience: Duration) -> Self {
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
+            .timeout_global(Some(patience))
             // What the environment names as a proxy is for other computers.
             .proxy(None)
             .max_redirects(0);
-        Self { address: target.admin, agent: config.build().into() }
+        Self { address, agent: config.build().into() }
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {

@@ -1,11 +1,14 @@
 //! `/api/machines`.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use tracing::info;
 
 use super::types::{Assignment, Listed};
@@ -14,9 +17,26 @@ use crate::state::machines::{AssignError, Machine, Observation, Stage};
 use crate::time::{BootTime, WallTime};
 use crate::wire::MacAddr;
 
-/// All machines, by MAC address.
-pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Response {
-    json(&listed(&admin))
+/// Which machines.
+#[derive(Debug, Deserialize)]
+pub(super) struct Which {
+    /// So many, of which was heard last; all when left out.
+    latest: Option<usize>,
+}
+
+/// All machines, by MAC address, or those that were heard last, the last one first.
+pub(super) async fn list(
+    State(admin): State<Arc<Admin>>,
+    which: Result<Query<Which>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(Which { latest }) =
+        which.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.to_string()))?;
+    let mut machines = listed(&admin);
+    if let Some(latest) = latest {
+        machines.sort_by_key(|listed| Reverse(listed.machine.last_seen));
+        machines.truncate(latest);
+    }
+    Ok(json(&machines))
 }
 
 pub(super) fn listed(admin: &Admin) -> Vec<Listed> {

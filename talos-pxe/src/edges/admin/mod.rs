@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 use tracing::error;
 
 use super::dhcp;
-use crate::decisions::interface::Mode;
+use crate::decisions::interface::{Mode, Reason};
 use crate::state::machines::Machines;
 use crate::time::{BootTime, WallTime};
 use types::{Failure, Status, Xdp};
@@ -49,10 +49,14 @@ pub struct Admin {
 pub struct Serving {
     /// Whether we are the network's DHCP server.
     pub mode: Mode,
+    /// Why.
+    pub reason: Reason,
     /// The interface's name.
     pub interface: String,
     /// Our address on it.
     pub address: Ipv4Net,
+    /// Why the XDP program does not run in the driver; `None` when it does.
+    pub xdp_reason: Option<String>,
 }
 
 impl Admin {
@@ -63,7 +67,7 @@ impl Admin {
 
     async fn status(&self) -> Result<Status, Problem> {
         let dhcp::Report { counters, xdp, leases } = self.dhcp.report().await?;
-        let Serving { mode, ref interface, address } = self.serving;
+        let Serving { mode, reason, ref interface, address, ref xdp_reason } = self.serving;
         let frames = |counters: talos_pxe_ebpf::outcome::Counters| {
             counters.iter().map(|(outcome, count)| (outcome.name().to_owned(), count)).collect()
         };
@@ -73,6 +77,7 @@ impl Admin {
                 Mode::Server => "server".to_owned(),
                 Mode::Proxy => "proxy".to_owned(),
             },
+            reason: reason.to_string(),
             interface: interface.clone(),
             address,
             uptime_seconds: BootTime::now().since(self.started.0).as_secs(),
@@ -84,6 +89,7 @@ impl Admin {
                 answered: counters.answered(),
                 frames: frames(counters),
             }),
+            xdp_reason: xdp_reason.clone(),
         })
     }
 }

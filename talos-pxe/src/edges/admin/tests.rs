@@ -39,7 +39,13 @@ impl Lab {
         let machines = Arc::new(Machines::in_memory());
         let subnet = Ipv4Net::new(OWN, 24).unwrap();
         let responder = dhcp::Responder::Server(Box::new(leasing(subnet, leased)));
-        let serving = Serving { mode: Mode::Server, interface: "eth0".to_owned(), address: subnet };
+        let serving = Serving {
+            mode: Mode::Server,
+            reason: Reason::Unanswered,
+            interface: "eth0".to_owned(),
+            address: subnet,
+            xdp_reason: Some("as --xdp says".to_owned()),
+        };
         let handle = dhcp::Handle::to(responder);
         let admin = Arc::new(Admin::new(Arc::clone(&machines), handle, serving));
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -17,6 +17,8 @@ pub struct Status {
     pub version: String,
     /// `server` or `proxy`.
     pub mode: String,
+    /// Why it is, in words.
+    pub reason: String,
     /// The interface that is served.
     pub interface: String,
     /// Our own address there.
@@ -31,6 +33,8 @@ pub struct Status {
     pub dhcp: Counters,
     /// The XDP program; none when it is not attached.
     pub xdp: Option<Xdp>,
+    /// Why the XDP program is not attached, or not in the driver, in words.
+    pub xdp_reason: Option<String>,
 }
 
 /// The XDP program.

@@ -69,6 +69,7 @@ pub struct FastPath {
     /// The program's maps.
     pub maps: Maps,
     mode: Mode,
+    why_generic: Option<String>,
     _link: FdLink,
     log: Option<Forwarder>,
 }
@@ -77,6 +78,11 @@ impl FastPath {
     /// Where the kernel says that it runs the program.
     pub fn mode(&self) -> Mode {
         self.mode
+    }
+
+    /// Why the program does not run in the driver; `None` when it does.
+    pub fn why_generic(&self) -> Option<&str> {
+        self.why_generic.as_deref()
     }
 
     /// Whether it is the program that logs each request.
@@ -103,18 +109,22 @@ pub async fn attach(
     answers: &Answers,
     capacity: u32,
 ) -> Result<Attachment> {
+    let generic = async |why: String| {
+        let fast_path = attach_as(interface, Mode::Generic, answers, capacity).await?;
+        Ok(FastPath { why_generic: Some(why), ..fast_path })
+    };
     let attached = match choice {
         XdpChoice::Off => return Ok(Attachment::Off),
         XdpChoice::Native => attach_as(interface, Mode::Native, answers, capacity).await,
-        XdpChoice::Generic => attach_as(interface, Mode::Generic, answers, capacity).await,
+        XdpChoice::Generic => generic("as --xdp says".to_owned()).await,
         XdpChoice::Auto if interface.veth => {
-            attach_as(interface, Mode::Generic, answers, capacity).await
+            generic("as on every veth device, unless --xdp native".to_owned()).await
         }
         XdpChoice::Auto => match attach_as(interface, Mode::Native, answers, capacity).await {
             Ok(fast_path) => Ok(fast_path),
             Err(refused) => {
                 tracing::debug!("{refused:#}");
-                attach_as(interface, Mode::Generic, answers, capacity).await
+                generic(format!("{refused:#}")).await
             }
         },
     };
@@ -136,7 +146,7 @@ async fn attach_as(
         .map_err(|error| explain(error, name, mode))?;
     let granted = granted_mode(index).await?;
     ensure!(granted == mode, "asked for {mode} XDP on {name}, the kernel gave {granted}");
-    Ok(FastPath { maps, mode: granted, _link: link, log })
+    Ok(FastPath { maps, mode: granted, why_generic: None, _link: link, log })
 }
 
 fn load_and_link(

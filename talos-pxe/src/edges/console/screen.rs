@@ -1,0 +1,147 @@
+//! A terminal: it shows the scene, and its keys are passed on.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::pty::Winsize;
+use nix::sys::termios::{
+    ControlFlags, InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr,
+    tcsetattr,
+};
+use rustix::ioctl::{Getter, Opcode, ioctl};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, watch};
+
+use super::view::{Line, Scene, Size, lines};
+
+/// The question for a terminal's size (`asm-generic/ioctls.h`).
+const TIOCGWINSZ: Opcode = 0x5413;
+/// What a serial line has that does not tell.
+const USUAL: Size = Size { columns: 80, rows: 24 };
+/// More than a screen has.
+const LARGEST: Size = Size { columns: 400, rows: 200 };
+
+/// A terminal that the console has taken; it is put back when dropped.
+#[derive(Debug)]
+pub struct Screen {
+    terminal: AsyncFd<File>,
+    before: libc::termios,
+}
+
+impl Screen {
+    /// Takes a terminal.
+    ///
+    /// # Errors
+    /// When it is not there, or is no terminal.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        // Without a wait for the other end of a serial line, and never to be ended by it.
+        let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+        let terminal = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        let before = tcgetattr(&terminal)?;
+        let mut settings = before.clone();
+        settings.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
+        // No key may stop the output, for then it would wait.
+        settings.input_flags.remove(InputFlags::IXON);
+        settings.control_flags.insert(ControlFlags::CLOCAL);
+        for (index, value) in
+            [(SpecialCharacterIndices::VMIN, 1), (SpecialCharacterIndices::VTIME, 0)]
+        {
+            if let Some(character) = settings.control_chars.get_mut(index as usize) {
+                *character = value;
+            }
+        }
+        tcsetattr(&terminal, SetArg::TCSANOW, &settings)?;
+        // SAFETY: the file keeps its descriptor until it is dropped, with the `AsyncFd`.
+        #[allow(unsafe_code)]
+        let terminal = unsafe { AsyncFd::register(terminal) }?;
+        Ok(Self { terminal, before: before.into() })
+    }
+
+    /// Shows each scene until there are no more, and passes keys on. A line that is slow or stuck
+    /// misses scenes and holds up nobody.
+    pub async fn serve(self, mut scenes: watch::Receiver<Scene>, keys: mpsc::Sender<char>) {
+        let show = async {
+            loop {
+                let frame = frame(&lines(&scenes.borrow_and_update(), self.size()));
+                if self.write(frame.as_bytes()).await.is_err() || scenes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        let listen = async {
+            while let Ok(typed) = self.read().await {
+                // Arrows and the like send several characters behind an escape.
+                for key in typed.iter().take_while(|octet| **octet != 0x1b) {
+                    if keys.send(char::from(*key)).await.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = show => {}
+            () = listen => {}
+        }
+    }
+
+    fn size(&self) -> Size {
+        // SAFETY: this ioctl writes a `struct winsize`, and nothing else.
+        #[allow(unsafe_code)]
+        let size = unsafe { ioctl(self.terminal.get_ref(), Getter::<TIOCGWINSZ, Winsize>::new()) };
+        let known = |size: &Winsize| size.ws_col > 0 && size.ws_row > 0;
+        size.ok().filter(known).map_or(USUAL, |size| Size {
+            columns: usize::from(size.ws_col).min(LARGEST.columns),
+            rows: usize::from(size.ws_row).min(LARGEST.rows),
+        })
+    }
+
+    async fn write(&self, mut text: &[u8]) -> io::Result<()> {
+        while !text.is_empty() {
+            let mut ready = self.terminal.writable().await?;
+            if let Ok(written) = ready.try_io(|terminal| terminal.get_ref().write(text)) {
+                text = text.get(written?..).unwrap_or_default();
+            }
+        }
+        Ok(())
+    }
+
+    async fn read(&self) -> io::Result<Vec<u8>> {
+        loop {
+            let mut typed = [0; 64];
+            let mut ready = self.terminal.readable().await?;
+            match ready.try_io(|terminal| terminal.get_ref().read(&mut typed)) {
+                Ok(Ok(0)) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => return Ok(typed.get(..count?).unwrap_or_default().to_vec()),
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+impl Drop for Screen {
+    /// Below what was shown last, the cursor comes back.
+    fn drop(&mut self) {
+        let _ = self.terminal.get_ref().write_all(b"\x1b[0m\x1b[?25h\r\n");
+        let before = Termios::from(self.before);
+        let _ = tcsetattr(self.terminal.get_ref(), SetArg::TCSANOW, &before);
+    }
+}
+
+/// What draws the lines over those before: home, each line and the rest of its row, the rest of
+/// the screen. Nothing is cleared first, so nothing flickers.
+fn frame(lines: &[Line]) -> String {
+    let mut frame = "\x1b[?25l\x1b[H".to_owned();
+    for (position, Line { text, strong }) in lines.iter().enumerate() {
+        if position > 0 {
+            frame.push_str("\r\n");
+        }
+        match strong {
+            true => frame.push_str(&format!("\x1b[1m{text}\x1b[0m\x1b[K")),
+            false => frame.push_str(&format!("{text}\x1b[K")),
+        }
+    }
+    frame.push_str("\x1b[J");
+    frame
+}
