@@ -5,6 +5,7 @@ pub mod check;
 pub mod config;
 pub mod console;
 pub mod fetch;
+pub mod template;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -48,7 +49,9 @@ impl Cli {
             Some(Command::Serve(serve)) => Some(serve),
             Some(Command::Check(check)) => Some(&check.serve),
             Some(Command::Console(console)) => Some(&console.serve),
-            Some(Command::Assets(_) | Command::Status(_) | Command::Machines(_)) => None,
+            Some(
+                Command::Config(_) | Command::Assets(_) | Command::Status(_) | Command::Machines(_),
+            ) => None,
         }
     }
 }
@@ -76,6 +79,9 @@ pub enum Command {
 
     /// Serve with a screen for people: the interface to choose, what is served, and the machines.
     Console(console::Console),
+
+    /// Print a config file with every setting and its meaning.
+    Config(template::Config),
 
     /// Manage what machines boot.
     Assets(fetch::Assets),

@@ -1,7 +1,7 @@
 //! The daemon's command line: parses, builds, runs.
 
 use std::env;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use talos_pxe::appliance;
@@ -9,6 +9,7 @@ use talos_pxe::cli::check::Check;
 use talos_pxe::cli::config;
 use talos_pxe::cli::console::Console;
 use talos_pxe::cli::fetch::{Assets, AssetsCommand};
+use talos_pxe::cli::template::template;
 use talos_pxe::cli::{Command, LogFormat, Serve, UsageError};
 use talos_pxe::decisions::console::Ending;
 use talos_pxe::edges::admin::client;
@@ -33,6 +34,10 @@ fn main() -> ExitCode {
         },
         Command::Assets(Assets { command: AssetsCommand::Fetch(fetch) }) => {
             appliance::assets::fetch(&fetch)
+        }
+        Command::Config(config) => {
+            let file = template(&config.flags).unwrap_or_else(|error| error.exit());
+            io::stdout().write_all(file.as_bytes()).map_err(Into::into)
         }
         Command::Status(command) => client::status(command.target, &mut io::stdout()),
         Command::Machines(command) => client::machines(command, &mut io::stdout()),

@@ -8,6 +8,7 @@
 mod bench;
 mod console;
 pub mod exec;
+pub mod image;
 pub mod interrupt;
 pub mod lab;
 pub mod load;
@@ -34,6 +35,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::Bench),
+    Image(image::Image),
     Run(run::Run),
     Screenshot(screenshot::Screenshot),
     Setup(setup::Setup),
@@ -47,6 +49,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = interrupt::catch().and_then(|()| match cli.command {
         Command::Bench(bench) => bench::main(&bench),
+        Command::Image(image) => image::main(image),
         Command::Run(run) => run::main(run),
         Command::Screenshot(screenshot) => screenshot::main(screenshot),
         Command::Setup(setup) => setup::main(&setup),

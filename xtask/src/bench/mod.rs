@@ -11,6 +11,7 @@ mod report;
 mod search;
 mod servers;
 mod spread;
+mod stick;
 mod testrun;
 mod tftp;
 mod tftp_servers;
@@ -31,6 +32,7 @@ pub struct Bench {
 enum What {
     Dhcp(Dhcp),
     Http(Http),
+    Stick(Stick),
     Tftp(Tftp),
 }
 
@@ -105,6 +107,25 @@ struct Tftp {
     program: Option<PathBuf>,
 }
 
+/// The stick: the size of its image with 100 MB of assets, the time that making it takes, and the
+/// time from power-on until it answers a DISCOVER.
+///
+/// The machine is virtual, and emulated where KVM does not work: real ones are faster, but for
+/// their firmware.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench stick --quick             By BIOS only.
+  cargo xtask bench stick --json stick.json   By BIOS and UEFI, and the figures in a file.")]
+struct Stick {
+    /// Boot by BIOS only.
+    #[arg(long)]
+    quick: bool,
+
+    /// Write all figures to a file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -113,6 +134,7 @@ pub fn main(bench: &Bench) -> Result<()> {
     match &bench.what {
         What::Dhcp(dhcp) => dhcp::main(dhcp),
         What::Http(http) => images::main(http),
+        What::Stick(stick) => stick::main(stick),
         What::Tftp(tftp) => tftp::main(tftp),
     }
 }

@@ -11,7 +11,7 @@ use crate::lab::process::Process;
 use crate::lab::server::Server;
 use crate::lab::{Host, Lab};
 use crate::load::tftp::{self, Load};
-use crate::setup;
+use crate::setup::archive;
 
 /// Where all of them take requests.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1)), 69);
@@ -47,7 +47,7 @@ pub fn start(
     probe: &Load<'_>,
 ) -> Result<Vec<Bed>> {
     let folder = files.display().to_string();
-    let atftpd = setup::unpacked("atftpd")?.join("usr/sbin/atftpd");
+    let atftpd = archive::unpacked("atftpd")?.join("usr/sbin/atftpd");
     let mut beds = vec![ours("talos-pxe", lab, daemon, &folder)?];
     if let Some(program) = other {
         beds.push(ours("other build", lab, program, &folder)?);

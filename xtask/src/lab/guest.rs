@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::setup::archive;
 use crate::{exec, progress, target};
 
 const INIT: &str = include_str!("guest-init.sh");
@@ -85,17 +86,12 @@ fn kernel_package(lab: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The name of the newest kernel package, with its version.
+/// The name of the newest kernel package.
 fn kernel_package_name() -> Result<String> {
     for meta in KERNELS {
-        let mut show = Command::new("apt-cache");
-        let Ok(text) = exec::output(show.args(["show", "--no-all-versions", meta])) else {
-            continue;
-        };
-        let depends = text.lines().filter_map(|line| line.strip_prefix("Depends:"));
-        let mut names = depends.flat_map(|line| line.split([' ', ',', '|', '(']));
-        if let Some(name) = names.find(|name| name.starts_with("linux-image-")) {
-            return Ok(name.to_owned());
+        let depends = archive::candidate(meta)?.map_or_else(Vec::new, |found| found.depends);
+        if let Some(name) = depends.into_iter().find(|name| name.starts_with("linux-image-")) {
+            return Ok(name);
         }
     }
     bail!(

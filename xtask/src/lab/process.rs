@@ -190,6 +190,18 @@ impl Process {
         kill_process_group(pid, Signal::STOP).with_context(|| format!("cannot stop {}", self.name))
     }
 
+    /// Kills it (SIGKILL), with what it started.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        if let (Ok(None), Some(pid)) = (self.ended(), self.pid()) {
+            let _ = kill_process_group(pid, Signal::KILL);
+            self.child.wait().with_context(|| format!("cannot wait for {}", self.name))?;
+        }
+        Ok(())
+    }
+
     fn pid(&self) -> Option<Pid> {
         i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
     }
@@ -209,10 +221,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let (Ok(None), Some(pid)) = (self.ended(), self.pid()) {
-            let _ = kill_process_group(pid, Signal::KILL);
-            let _ = self.child.wait();
-        }
+        let _ = self.kill();
     }
 }
 

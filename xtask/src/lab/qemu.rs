@@ -34,6 +34,13 @@ pub enum Firmware {
         /// The script that it runs.
         script: PathBuf,
     },
+    /// A USB stick is plugged in and boots first. The network card has no ROM.
+    Stick {
+        /// What is on the stick; it is written to.
+        image: PathBuf,
+        /// What boots it.
+        by: By,
+    },
     /// No firmware of its own: QEMU loads a kernel.
     Kernel {
         /// The kernel.
@@ -43,6 +50,17 @@ pub enum Firmware {
         /// Its command line.
         arguments: String,
     },
+}
+
+/// How a machine boots from a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// SeaBIOS.
+    Bios,
+    /// OVMF.
+    Uefi,
+    /// OVMF with SecureBoot on, and the keys that computers are sold with.
+    SecureBoot,
 }
 
 /// A machine to be powered on.
@@ -124,15 +142,8 @@ impl Firmware {
                 command.args(["-device", &format!("{virtio},bootindex=1")]);
             }
             Firmware::Uefi | Firmware::UefiHttp => {
-                let (code, template) = ovmf()?;
-                fs::copy(&template, vars)
-                    .with_context(|| format!("cannot copy {}", template.display()))?;
                 command.args(["-machine", "q35"]);
-                for (file, readonly) in [(code.as_path(), "on"), (vars, "off")] {
-                    let file = file.display();
-                    command.arg("-drive");
-                    command.arg(format!("if=pflash,format=raw,readonly={readonly},file={file}"));
-                }
+                add_ovmf(command, ["OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"], vars)?;
                 // Without the ROM it is EDK2's own network stack that boots, not iPXE.
                 command.args(["-device", &format!("{virtio},bootindex=1,romfile=")]);
                 let off: &[&str] = match self {
@@ -157,6 +168,26 @@ impl Firmware {
                 command.arg("-initrd").arg(script);
                 command.args(["-device", &format!("{virtio},romfile=")]);
             }
+            Firmware::Stick { image, by } => {
+                match by {
+                    By::Bios => drop(command.args(["-machine", "q35,graphics=off"])),
+                    By::Uefi => {
+                        command.args(["-machine", "q35"]);
+                        add_ovmf(command, ["OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"], vars)?;
+                    }
+                    By::SecureBoot => {
+                        command.args(["-machine", "q35,smm=on"]);
+                        command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+                        let files = ["OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"];
+                        add_ovmf(command, files, vars)?;
+                    }
+                }
+                let image = image.display();
+                command.args(["-drive", &format!("if=none,id=stick,format=raw,file={image}")]);
+                command.args(["-device", "qemu-xhci"]);
+                command.args(["-device", "usb-storage,drive=stick,removable=on,bootindex=1"]);
+                command.args(["-device", &format!("{virtio},romfile=")]);
+            }
             Firmware::Kernel { kernel, initramfs, arguments } => {
                 command.args(["-machine", "q35,graphics=off"]).arg("-kernel").arg(kernel);
                 command.arg("-initrd").arg(initramfs).args(["-append", arguments]);
@@ -167,14 +198,19 @@ impl Firmware {
     }
 }
 
-/// OVMF's code and the template of its variables.
-fn ovmf() -> Result<(PathBuf, PathBuf)> {
-    let code = PathBuf::from("/usr/share/OVMF/OVMF_CODE_4M.fd");
-    let vars = PathBuf::from("/usr/share/OVMF/OVMF_VARS_4M.fd");
-    if !code.exists() || !vars.exists() {
+/// OVMF: its code, and a copy of the template of its variables at `vars`.
+fn add_ovmf(command: &mut Command, [code, template]: [&str; 2], vars: &Path) -> Result<()> {
+    let [code, template] = [code, template].map(|file| Path::new("/usr/share/OVMF").join(file));
+    if !code.exists() || !template.exists() {
         bail!("no {}; `cargo xtask setup` installs package ovmf", code.display());
     }
-    Ok((code, vars))
+    fs::copy(&template, vars).with_context(|| format!("cannot copy {}", template.display()))?;
+    for (file, readonly) in [(code.as_path(), "on"), (vars, "off")] {
+        let file = file.display();
+        command.arg("-drive");
+        command.arg(format!("if=pflash,format=raw,readonly={readonly},file={file}"));
+    }
+    Ok(())
 }
 
 impl Machine {
@@ -222,6 +258,22 @@ impl Machine {
     pub fn press(&mut self, key: &str) -> Result<()> {
         let keys = json!({ "keys": [{ "type": "qcode", "data": key }] });
         self.qmp.execute("send-key", &keys).map(drop)
+    }
+
+    /// Presses its power button.
+    ///
+    /// # Errors
+    /// When it is off.
+    pub fn press_power_button(&mut self) -> Result<()> {
+        self.qmp.execute("system_powerdown", &json!({})).map(drop)
+    }
+
+    /// Powers it off as if its plug were pulled: nothing that runs in it can do anything more.
+    ///
+    /// # Errors
+    /// When QEMU does not end.
+    pub fn pull_the_plug(&mut self) -> Result<()> {
+        self.process.kill()
     }
 
     /// Writes its screen to the PNG file `path`.

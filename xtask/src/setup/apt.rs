@@ -1,12 +1,9 @@
 //! The distribution's packages that the project uses, and their installation.
 
-use std::fs::{self, DirEntry};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail, ensure};
-
-use crate::repository;
+use anyhow::{Result, bail, ensure};
 
 use super::services::{self, NoServices};
 use super::{program, run};
@@ -83,6 +80,19 @@ pub const BENCH: &[Package] = &[
     package("iproute2", "ip", "network namespaces and cables"),
 ];
 
+/// What makes the image of a stick. What goes onto the stick is not installed, but unpacked.
+pub const IMAGE: &[Package] = &[
+    package("mtools", "mcopy", "copies files to a FAT file system in an image"),
+    package("dosfstools", "mkfs.vfat", "makes the stick's FAT file system"),
+    package("e2fsprogs", "mke2fs", "makes the stick's file system for state"),
+    package("fdisk", "sfdisk", "partitions the image"),
+    package("syslinux", "syslinux", "makes it boot by BIOS"),
+    package("kmod", "depmod", "finds out which modules need which"),
+    package("xz-utils", "xz", "unpacks compressed modules"),
+    package("zstd", "zstd", "packs the initramfs"),
+    package("binutils", "strip", "makes the daemon smaller"),
+];
+
 /// The LLVMs that a bpf-linker can be linked with.
 const LLVM: &[(u32, Package)] = &[
     (21, package("llvm-21-dev", "/usr/lib/llvm-21/bin/llvm-config", "LLVM, for bpf-linker")),
@@ -103,30 +113,6 @@ impl Package {
             false => program(self.proof).is_some(),
         }
     }
-}
-
-/// Unpacks a package to a folder of its own, without installing it: for one that conflicts with
-/// another that we need. Takes no time when it is there. Returns the folder.
-///
-/// # Errors
-/// When it cannot be had.
-pub fn unpacked(name: &str) -> Result<PathBuf> {
-    let folder = repository().join("target/tools").join(name);
-    if folder.exists() {
-        return Ok(folder);
-    }
-    let scratch = tempfile::tempdir_in(repository().join("target"))?;
-    let mut download = Command::new("apt-get");
-    run(download.args(["--quiet", "download", name]).current_dir(scratch.path()))?;
-    let files = fs::read_dir(scratch.path())?.collect::<Result<Vec<_>, _>>()?;
-    let file =
-        files.iter().map(DirEntry::path).find(|path| path.extension() == Some("deb".as_ref()));
-    let file = file.with_context(|| format!("apt-get brought no package {name}"))?;
-    let unpacked = scratch.path().join("unpacked");
-    run(Command::new("dpkg-deb").arg("--extract").arg(file).arg(&unpacked))?;
-    fs::create_dir_all(repository().join("target/tools"))?;
-    fs::rename(unpacked, &folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    Ok(folder)
 }
 
 /// Installs `packages` with apt-get as root; otherwise fails with the command to run.

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: finds the tools that cargo does not bring, and installs what is missing.
 
 mod apt;
+pub mod archive;
 mod bpf;
 mod coverage;
 mod services;
@@ -14,7 +15,6 @@ use clap::ValueEnum;
 use crate::interrupt;
 
 use apt::Package;
-pub use apt::unpacked;
 pub use coverage::CoverageTools;
 
 /// Finds the tools that building and testing need, and installs what is missing.
@@ -47,6 +47,8 @@ pub enum Group {
     Clients,
     /// What talos-pxe is compared with.
     Bench,
+    /// What makes the image of a stick.
+    Image,
 }
 
 impl Group {
@@ -56,6 +58,7 @@ impl Group {
             Self::Lab => apt::LAB,
             Self::Clients => apt::CLIENTS,
             Self::Bench => apt::BENCH,
+            Self::Image => apt::IMAGE,
         }
     }
 }

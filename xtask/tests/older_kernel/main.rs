@@ -1,6 +1,9 @@
 //! The oldest kernel that the XDP program is for, Debian 12's 6.1, in a virtual machine: its
 //! verifier accepts the program, its virtio driver runs it, and the program answers there.
 
+#[path = "../support/exchange.rs"]
+mod exchange;
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -8,16 +11,17 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
+use exchange::{exchange, octets};
 use xtask::exec;
 use xtask::lab::accel::Accel;
 use xtask::lab::guest::Guest;
 use xtask::lab::process::Process;
-use xtask::lab::qemu::{Firmware, Machine, Spec};
+use xtask::lab::qemu::{Firmware, Spec};
 use xtask::lab::{Lab, server};
 use xtask::load::frame::{Ask, Client, Sender, Target};
 use xtask::load::packets::Packets;
-use xtask::load::reply::{ACK, OFFER, Reply};
+use xtask::load::reply::{ACK, OFFER};
 
 const INIT: &str = include_str!("init.sh");
 const BOOT: Duration = Duration::from_secs(120);
@@ -47,18 +51,18 @@ fn xdp_answers_on_debian_12() -> Result<()> {
     let target = Target { address: SERVER, mac: octets(machine.mac())? };
     let sender = Sender { mac: MAC, client: Client::Pxe, relay: None, target };
     let mut packets = Packets::open(&client)?;
-    let offer = exchange(&mut packets, &mut machine, sender, Ask::Discover)?;
+    let offer = exchange(&mut packets, &mut machine, sender, Ask::Discover, BOOT)?;
     ensure!(offer.kind == OFFER, "{offer:?}");
     let address = offer.address;
     let select = Ask::Select { address, server: SERVER };
-    let ack = exchange(&mut packets, &mut machine, sender, select)?;
+    let ack = exchange(&mut packets, &mut machine, sender, select, BOOT)?;
     ensure!((ack.kind, ack.address) == (ACK, address), "{ack:?}");
     // The daemon gave the lease. Once that is stored, the program renews it and offers it again.
     for (again, expected) in [(Ask::Renew(address), "Ack"), (Ask::Discover, "Offer")] {
         let deadline = Instant::now() + BOOT;
         while !answered_by_xdp(machine.serial(), expected) {
             ensure!(Instant::now() < deadline, "XDP never sent {expected}");
-            let reply = exchange(&mut packets, &mut machine, sender, again)?;
+            let reply = exchange(&mut packets, &mut machine, sender, again, BOOT)?;
             ensure!((reply.address, reply.server) == (address, SERVER), "{reply:?}");
         }
     }
@@ -70,33 +74,6 @@ fn answered_by_xdp(log: &Process, answer: &str) -> bool {
     log.lines_from(0)
         .iter()
         .any(|line| line.text.contains("answered by XDP") && line.text.contains(answer))
-}
-
-/// Asks again until there is an answer.
-fn exchange(
-    packets: &mut Packets,
-    machine: &mut Machine,
-    sender: Sender,
-    ask: Ask,
-) -> Result<Reply> {
-    let mut frame = sender.ask(ask);
-    let deadline = Instant::now() + BOOT;
-    let mut xid = 0x6100_0000;
-    while Instant::now() < deadline {
-        machine.serial().check()?;
-        xid += 1;
-        packets.send(&[frame.with_xid(xid)])?;
-        let patience = Instant::now() + Duration::from_secs(2);
-        while Instant::now() < patience {
-            packets.wait(50);
-            while let Some(reply) = packets.receive(Reply::parse) {
-                if let Some(reply) = reply.filter(|reply| reply.xid == xid) {
-                    return Ok(reply);
-                }
-            }
-        }
-    }
-    bail!("no answer to {ask:?}")
 }
 
 /// The guest's initial RAM file system, with the daemon and its libraries in front.
@@ -128,10 +105,4 @@ fn with_daemon(guest: &Guest, lab: &Path) -> Result<PathBuf> {
     bash.arg("-c").arg(pack).arg(&archive).arg(&guest.initramfs).current_dir(&tree);
     exec::output(&mut bash)?;
     Ok(archive)
-}
-
-fn octets(mac: &str) -> Result<[u8; 6]> {
-    let octets = mac.split(':').map(|octet| u8::from_str_radix(octet, 16));
-    let octets: Vec<u8> = octets.collect::<Result<_, _>>()?;
-    octets.try_into().ok().with_context(|| format!("{mac} is no MAC address"))
 }
