@@ -7,6 +7,8 @@
 
 mod bench;
 mod console;
+pub mod container;
+pub mod deb;
 pub mod exec;
 pub mod interrupt;
 pub mod lab;
@@ -34,6 +36,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::Bench),
+    Container(container::Container),
+    Deb(deb::Deb),
     Run(run::Run),
     Screenshot(screenshot::Screenshot),
     Setup(setup::Setup),
@@ -47,6 +51,8 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = interrupt::catch().and_then(|()| match cli.command {
         Command::Bench(bench) => bench::main(&bench),
+        Command::Container(container) => container::main(&container),
+        Command::Deb(deb) => deb::main(&deb),
         Command::Run(run) => run::main(run),
         Command::Screenshot(screenshot) => screenshot::main(screenshot),
         Command::Setup(setup) => setup::main(&setup),
