@@ -70,11 +70,11 @@ impl Bundle {
     }
 
     /// Starts the container in the namespace of `host`, with the capabilities of linux.yml but for
-    /// those in `withheld`.
-    pub fn run(&self, host: &Host, withheld: &[&str]) -> Result<Process> {
+    /// those in `withheld`, and settings as variables of the environment.
+    pub fn run(&self, host: &Host, withheld: &[&str], settings: &[&str]) -> Result<Process> {
         let bundle = self.folder.join(host.name());
         fs::create_dir(&bundle)?;
-        fs::write(bundle.join("config.json"), self.config(withheld)?.to_string())?;
+        fs::write(bundle.join("config.json"), self.config(withheld, settings)?.to_string())?;
         // A PID namespace around it: what the runtime starts ends with this process. And a mount
         // namespace for its mounts; the runtime refuses to see cgroups of both versions.
         let mut command = host.command("unshare");
@@ -85,7 +85,7 @@ impl Bundle {
         host.start(command)
     }
 
-    fn config(&self, withheld: &[&str]) -> Result<Value> {
+    fn config(&self, withheld: &[&str], settings: &[&str]) -> Result<Value> {
         let service = &self.service;
         let granted = |right: &&String| !withheld.contains(&right.as_str());
         let rights: Vec<&String> = service.capabilities.iter().filter(granted).collect();
@@ -108,6 +108,7 @@ impl Bundle {
             "process": {
                 "user": { "uid": 0, "gid": 0 },
                 "args": service.command,
+                "env": settings,
                 "cwd": "/",
                 "capabilities": {
                     "bounding": rights, "effective": rights, "inheritable": rights,
