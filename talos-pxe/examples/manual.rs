@@ -11,14 +11,9 @@ use talos_pxe::cli::Cli;
 fn main() -> Result<()> {
     let folder: PathBuf = env::args_os().nth(1).context("name a folder")?.into();
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let command = without_settings(<Cli as CommandFactory>::command());
+    let command = <Cli as CommandFactory>::command();
     clap_mangen::generate_to(command.clone(), &folder)?;
     completions(command, &folder)
-}
-
-/// The command line without the values that this environment has for its flags.
-fn without_settings(command: clap::Command) -> clap::Command {
-    command.mut_args(|flag| flag.hide_env_values(true))
 }
 
 fn completions(mut command: clap::Command, folder: &Path) -> Result<()> {

@@ -165,10 +165,8 @@ async fn serve_on(
         services.spawn(async move { ra::serve(&interface, shutdown).await });
     }
     info!(interface = network.interface.name, %address, mode = %network.uplink.mode, "ready");
-    notify::serving(&format!(
-        "{} mode on {}, {address}",
-        network.uplink.mode, network.interface.name
-    ));
+    let (mode, interface) = (network.uplink.mode, &network.interface.name);
+    notify::serving(&format!("{mode} on {interface}, {address}"));
 
     let mut outcome = Ok(());
     while let Some(ended) = services.join_next().await {
