@@ -29,7 +29,7 @@ use crate::edges::admin::{self, Admin, Serving};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::neighbours::Neighbours;
-use crate::edges::{bootstrap, configs, dns, folder, http, ra, rules, tftp};
+use crate::edges::{bootstrap, configs, dns, folder, http, notify, ra, rules, tftp};
 use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
 use crate::time::BootTime;
@@ -59,6 +59,7 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
         let serving = shutdown.child_token();
         let served = serve_on(&network, serve, boot_files.clone(), &mut kept, serving).await;
         if served.is_ok() || !network.is_gone().await.unwrap_or(false) {
+            notify::stopping();
             network.restore().await;
             return served;
         }
@@ -167,6 +168,8 @@ async fn serve_on(
         services.spawn(async move { ra::serve(&interface, shutdown).await });
     }
     info!(interface = network.interface.name, %address, mode = %network.uplink.mode, "ready");
+    let (mode, interface) = (network.uplink.mode, &network.interface.name);
+    notify::serving(&format!("{mode} on {interface}, {address}"));
 
     let mut outcome = Ok(());
     while let Some(ended) = services.join_next().await {

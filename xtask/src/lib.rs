@@ -7,6 +7,8 @@
 
 mod bench;
 mod console;
+pub mod container;
+pub mod deb;
 pub mod exec;
 pub mod image;
 pub mod interrupt;
@@ -36,6 +38,8 @@ struct Cli {
 enum Command {
     Bench(bench::Bench),
     Image(image::Image),
+    Container(container::Container),
+    Deb(deb::Deb),
     Run(run::Run),
     Screenshot(screenshot::Screenshot),
     Setup(setup::Setup),
@@ -50,6 +54,8 @@ pub fn main() -> ExitCode {
     let done = interrupt::catch().and_then(|()| match cli.command {
         Command::Bench(bench) => bench::main(&bench),
         Command::Image(image) => image::main(image),
+        Command::Container(container) => container::main(&container),
+        Command::Deb(deb) => deb::main(&deb),
         Command::Run(run) => run::main(run),
         Command::Screenshot(screenshot) => screenshot::main(screenshot),
         Command::Setup(setup) => setup::main(&setup),

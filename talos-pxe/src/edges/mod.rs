@@ -13,6 +13,7 @@ pub mod interface;
 pub mod journal;
 pub mod neighbours;
 pub mod netlink;
+pub mod notify;
 pub mod packet;
 pub mod ra;
 

@@ -69,6 +69,9 @@ pub const CLIENTS: &[Package] = &[
     package("bind9-dnsutils", "dig", "a DNS client"),
     package("procps", "sysctl", "switches IPv6 off in a test"),
     package("libcap2-bin", "setcap", "gives the daemon its rights without root"),
+    package("crun", "crun", "runs the container with the rights that linux.yml lists"),
+    package("systemd", "systemd-analyze", "judges the service's unit, and runs it"),
+    package("mandoc", "mandoc", "checks the manual pages"),
 ];
 
 /// What talos-pxe is compared with, and the network to do it on.
@@ -91,6 +94,20 @@ pub const IMAGE: &[Package] = &[
     package("xz-utils", "xz", "unpacks compressed modules"),
     package("zstd", "zstd", "packs the initramfs"),
     package("binutils", "strip", "makes the daemon smaller"),
+];
+
+/// The boot files that images carry.
+pub const FIRMWARE: &[Package] =
+    &[package("ipxe", "/usr/lib/ipxe/undionly.kpxe", "the iPXE binaries that talos-pxe serves")];
+
+/// What builds container images.
+pub const CONTAINER: &[Package] =
+    &[package("buildah", "buildah", "builds the container image, without a registry")];
+
+/// What builds packages.
+pub const DEB: &[Package] = &[
+    package("dpkg-dev", "dpkg-shlibdeps", "finds the libraries that the package depends on"),
+    package("xz-utils", "xz", "compresses the package"),
 ];
 
 /// The LLVMs that a bpf-linker can be linked with.

@@ -3,6 +3,7 @@
 mod apt;
 pub mod archive;
 mod bpf;
+mod cargo_deb;
 mod coverage;
 mod services;
 
@@ -15,12 +16,13 @@ use clap::ValueEnum;
 use crate::interrupt;
 
 use apt::Package;
+pub use cargo_deb::cargo_deb;
 pub use coverage::CoverageTools;
 
 /// Finds the tools that building and testing need, and installs what is missing.
 ///
 /// As root on Debian or Ubuntu it installs packages with apt-get and says which and why; elsewhere
-/// it prints the command to run. bpf-linker goes to target/tools, not to the system.
+/// it prints the command to run. bpf-linker and cargo-deb go to target/tools, not to the system.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo xtask setup            Everything.
@@ -49,6 +51,12 @@ pub enum Group {
     Bench,
     /// What makes the image of a stick.
     Image,
+    /// The boot files that images carry.
+    Firmware,
+    /// What builds container images.
+    Container,
+    /// What builds packages.
+    Deb,
 }
 
 impl Group {
@@ -59,6 +67,9 @@ impl Group {
             Self::Clients => apt::CLIENTS,
             Self::Bench => apt::BENCH,
             Self::Image => apt::IMAGE,
+            Self::Firmware => apt::FIRMWARE,
+            Self::Container => apt::CONTAINER,
+            Self::Deb => apt::DEB,
         }
     }
 }
@@ -85,6 +96,9 @@ pub fn main(setup: &Setup) -> Result<()> {
             let (found, what) = bpf::status();
             report(found, "BPF toolchain", &what);
         }
+        if *group == Group::Deb {
+            report(cargo_deb().exists(), "cargo-deb", "builds the package");
+        }
         for package in group.packages() {
             report(package.installed(), package.name, package.why);
         }
@@ -102,6 +116,9 @@ pub fn ensure(groups: &[Group]) -> Result<()> {
     apt::install(packages.filter(|package| !package.installed()))?;
     if groups.contains(&Group::Bpf) {
         bpf::ensure()?;
+    }
+    if groups.contains(&Group::Deb) {
+        cargo_deb::ensure()?;
     }
     Ok(())
 }
