@@ -6,6 +6,7 @@ mod exchanges;
 mod generator;
 mod http;
 mod images;
+mod rack;
 mod ratios;
 mod report;
 mod search;
@@ -31,6 +32,7 @@ pub struct Bench {
 enum What {
     Dhcp(Dhcp),
     Http(Http),
+    Rack(rack::Rack),
     Tftp(Tftp),
 }
 
@@ -113,6 +115,7 @@ pub fn main(bench: &Bench) -> Result<()> {
     match &bench.what {
         What::Dhcp(dhcp) => dhcp::main(dhcp),
         What::Http(http) => images::main(http),
+        What::Rack(rack) => rack::main(rack),
         What::Tftp(tftp) => tftp::main(tftp),
     }
 }

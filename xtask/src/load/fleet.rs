@@ -33,6 +33,12 @@ pub fn mac(number: u32) -> Mac {
     [0x06, 0x70, a, b, c, d]
 }
 
+/// The number of the machine with this Ethernet address, if it is one of ours.
+pub fn number(mac: Mac) -> Option<u32> {
+    let [0x06, 0x70, rest @ ..] = mac else { return None };
+    Some(u32::from_be_bytes(rest))
+}
+
 /// What a machine has asked, and waits for.
 struct Pending {
     sender: Sender,

@@ -72,6 +72,31 @@ impl Reply {
     }
 }
 
+/// The file that a DHCP reply tells a machine to start: the server of it (BOOTP's `siaddr`), and
+/// its name or URL, from option 67 or else BOOTP's `file`.
+pub fn boot_file(frame: &[u8]) -> Option<(Ipv4Addr, String)> {
+    let server: [u8; 4] = frame.get(HEADERS + 20..HEADERS + 24)?.try_into().ok()?;
+    let field = frame.get(HEADERS + 108..HEADERS + 236)?;
+    let mut name = field.split(|octet| *octet == 0).next()?;
+    let mut rest = frame.get(OPTIONS..)?;
+    while let [code, tail @ ..] = rest {
+        rest = match (code, tail) {
+            (0, tail) => tail,
+            (255, _) => break,
+            (code, tail) => {
+                let (length, tail) = tail.split_first()?;
+                let (value, tail) = tail.split_at_checked(usize::from(*length))?;
+                if *code == 67 {
+                    name = value.strip_suffix(&[0]).unwrap_or(value);
+                }
+                tail
+            }
+        };
+    }
+    let name = String::from_utf8(name.to_vec()).ok().filter(|name| !name.is_empty())?;
+    Some((server.into(), name))
+}
+
 /// Whether the checksums of a frame with an IPv4 header of 20 octets are right: that of the
 /// header, and that of the UDP datagram. On a cable between namespaces the network stack leaves the
 /// latter to hardware that is not there, and only sums up the pseudo-header, which is right, too.
