@@ -225,6 +225,17 @@ impl Host {
         far_end.replace(program).context("cannot replace the program on a cable of the lab")
     }
 
+    /// Gives `eth0` a queue, as a network card has one. Without it a cable with a program at its
+    /// other end loses every frame beyond 256; with it senders wait, since Linux 6.16.
+    ///
+    /// # Errors
+    /// Without iproute2.
+    pub fn add_queue(&self) -> Result<()> {
+        let line = "qdisc replace dev eth0 root pfifo_fast";
+        exec::output(self.command("tc").args(line.split_whitespace()))?;
+        Ok(())
+    }
+
     /// Gives `eth0` an address, such as `10.77.0.1/24`.
     ///
     /// # Errors

@@ -117,7 +117,9 @@ pub fn main(rack: &Rack) -> Result<()> {
         write(file, format!("{:#}\n", report::json(&machine, size, &runs)))?;
     }
     if let Some(file) = &rack.svg {
-        write(file, chart::svg(size, &runs))?;
+        let lines: Vec<_> =
+            runs.iter().map(|run| chart::Line { kind: run.kind, up: run.up() }).collect();
+        write(file, chart::svg(size, &lines))?;
     }
     Ok(())
 }

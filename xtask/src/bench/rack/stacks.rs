@@ -70,6 +70,9 @@ impl Stack {
     /// When one of its programs does not start.
     pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path, plan: &Plan) -> Result<Stack> {
         let [host, far] = lab.cable(["server", "rack"])?;
+        for end in [&host, &far] {
+            end.add_queue()?;
+        }
         host.add_address(NETWORK)?;
         let state = tempfile::tempdir_in(lab.dir())?.keep();
         let (mut server, mut peers) = (None, Vec::new());

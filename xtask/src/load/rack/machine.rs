@@ -90,7 +90,7 @@ impl Machine {
         Machine {
             number,
             mac: fleet::mac(number),
-            bios: number % BIOS == 0,
+            bios: number.is_multiple_of(BIOS),
             address: Ipv4Addr::UNSPECIFIED,
             on,
             up: None,
