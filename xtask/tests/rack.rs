@@ -16,7 +16,7 @@ fn twenty_machines_boot_at_once() -> Result<()> {
     let folder = lab.dir().join("rack");
     let size = Size { machines: 20, spread: Duration::ZERO, image: 1 << 20 };
     let plan = files::make(&folder, "", size)?;
-    let [host, far] = lab.cable(["talos-pxe", "rack"])?;
+    let [host, far] = lab.wide_cable(["talos-pxe", "rack"])?;
     let root = folder.join("root").display().to_string();
     let flags = ["--mode", "server", "--addr", "10.77.0.1/16", "--range"];
     let flags = flags.into_iter().chain(["10.77.16.0-10.77.31.255", "--root", &root]);

@@ -69,10 +69,7 @@ impl Stack {
     /// # Errors
     /// When one of its programs does not start.
     pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path, plan: &Plan) -> Result<Stack> {
-        let [host, far] = lab.cable(["server", "rack"])?;
-        for end in [&host, &far] {
-            end.add_queue()?;
-        }
+        let [host, far] = lab.wide_cable(["server", "rack"])?;
         host.add_address(NETWORK)?;
         let state = tempfile::tempdir_in(lab.dir())?.keep();
         let (mut server, mut peers) = (None, Vec::new());

@@ -147,13 +147,10 @@ fn run(mut world: World<'_>) -> Result<Vec<Boot>> {
             Err(error) => return Err(error).context("cannot wait for sockets"),
         }
         for event in &events {
-            match event.data.u64() {
-                PACKETS => take_frames(&mut world, &mut machines)?,
-                number => {
-                    if let Some(machine) = machines.get_mut(number as usize) {
-                        machine.on_socket(&mut world, Instant::now())?;
-                    }
-                }
+            // First, for no machine waits until the others have taken their images.
+            take_frames(&mut world, &mut machines)?;
+            if let Some(machine) = machines.get_mut(event.data.u64() as usize) {
+                machine.on_socket(&mut world, Instant::now())?;
             }
         }
         if looked.elapsed() >= TICK {
