@@ -156,7 +156,9 @@ fn legend(text: &mut String, line: &Line, machines: u32, place: f64) {
     let (left, at) = (RIGHT - 400.0, BOTTOM - 84.0 + 26.0 * place);
     let booted = match (line.up.last(), line.up.len() == machines as usize) {
         (Some(last), true) => format!("all after {last:.1} s"),
-        (Some(last), false) => format!("{} of {machines}, the last after {last:.1} s", line.up.len()),
+        (Some(last), false) => {
+            format!("{} of {machines}, the last after {last:.1} s", line.up.len())
+        }
         (None, _) => "none".to_owned(),
     };
     let _ = writeln!(
