@@ -144,3 +144,16 @@ pub fn bind(
     }
     Ok(machines)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_known_by_its_address() {
+        for machine in [0, 1, 0x1234_5678, u32::MAX] {
+            assert_eq!(number(mac(machine)), Some(machine));
+        }
+        assert_eq!(number([2, 0, 0, 0, 0, 1]), None);
+    }
+}

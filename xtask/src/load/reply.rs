@@ -139,6 +139,26 @@ mod tests {
     }
 
     #[test]
+    fn the_file_to_start_is_in_an_option_or_in_the_head() {
+        for client in [Client::BiosPxe, Client::Ipxe { bios: false }] {
+            let mut frame = Sender { client, ..sender(None) }.ask(Ask::Discover);
+            let mut frame = frame.with_xid(1).to_vec();
+            assert!(sums_are_right(&frame));
+            assert_eq!(boot_file(&frame), None);
+            frame[HEADERS + 20..HEADERS + 24].copy_from_slice(&[10, 0, 0, 1]);
+            frame[HEADERS + 108..HEADERS + 110].copy_from_slice(b"a\0");
+            let server = Ipv4Addr::new(10, 0, 0, 1);
+            assert_eq!(boot_file(&frame), Some((server, "a".to_owned())));
+            // In place of the message type.
+            frame[OPTIONS..OPTIONS + 3].copy_from_slice(&[67, 1, b'b']);
+            assert_eq!(boot_file(&frame), Some((server, "b".to_owned())));
+            for length in 0..frame.len() {
+                let _ = boot_file(&frame[..length]);
+            }
+        }
+    }
+
+    #[test]
     fn a_reply_is_read_and_a_request_is_none() {
         let mut frame = sender(None).ask(Ask::Reboot(Ipv4Addr::new(10, 0, 0, 9)));
         let mut frame = frame.with_xid(7).to_vec();
