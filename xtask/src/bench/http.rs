@@ -134,7 +134,7 @@ pub fn nginx(host: &Host, root: &Path, state: &Path) -> Result<Vec<Process>> {
         .concat();
     let config = format!(
         "daemon off;\nmaster_process off;\nuser root;\npid /dev/null;\nerror_log stderr;\n\
-         events {{ worker_connections 1024; }}\n\
+         events {{ worker_connections 8192; }}\n\
          http {{\naccess_log off;\nsendfile on;\ntcp_nopush on;\n{temporary}\
          server {{ listen {PORT} reuseport; root {}; }}\n}}\n",
         root.display()

@@ -6,6 +6,7 @@ mod exchanges;
 mod generator;
 mod http;
 mod images;
+mod rack;
 mod ratios;
 mod report;
 mod search;
@@ -33,6 +34,7 @@ enum What {
     Dhcp(Dhcp),
     Http(Http),
     Stick(Stick),
+    Rack(rack::Rack),
     Tftp(Tftp),
 }
 
@@ -135,6 +137,7 @@ pub fn main(bench: &Bench) -> Result<()> {
         What::Dhcp(dhcp) => dhcp::main(dhcp),
         What::Http(http) => images::main(http),
         What::Stick(stick) => stick::main(stick),
+        What::Rack(rack) => rack::main(rack),
         What::Tftp(tftp) => tftp::main(tftp),
     }
 }

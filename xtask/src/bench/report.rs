@@ -45,6 +45,7 @@ impl Machine {
                 ("Kea", version("kea-dhcp4", "-v")),
                 ("dnsmasq", version("dnsmasq", "--version")),
                 ("nginx", version("nginx", "-v")),
+                ("tftpd-hpa", version("in.tftpd", "-V")),
             ],
             load_before: cpu::load_average(),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::ValueEnum;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::report::Way;
 use crate::exec;
@@ -21,7 +21,7 @@ use crate::load::frame::{Client, Mac, Relay, Sender, Target};
 /// The server's address.
 pub const ADDRESS: [u8; 4] = [10, 77, 0, 1];
 /// Its address and network.
-const NETWORK: &str = "10.77.0.1/16";
+pub const NETWORK: &str = "10.77.0.1/16";
 /// The relay agent.
 const RELAY: Relay = Relay { address: Ipv4Addr::new(10, 77, 0, 2), mac: [2, 0, 0, 0, 1, 2] };
 /// What is leased: 61,000 addresses, for longer than a run takes.
@@ -150,8 +150,8 @@ pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path) -> Result<Bed> {
     let process = match kind {
         Kind::FastPath => Running::Ours(ours(&host, daemon, root, &state, "native")?),
         Kind::Daemon => Running::Ours(ours(&host, daemon, root, &state, "off")?),
-        Kind::Kea => Running::Peer(kea(&host, &state)?),
-        Kind::Dnsmasq => Running::Peer(dnsmasq(&host, &state)?),
+        Kind::Kea => Running::Peer(kea(&host, &state, json!([]))?),
+        Kind::Dnsmasq => Running::Peer(dnsmasq(&host, &state, &["--dhcp-boot=snponly.efi"])?),
     };
     neighbours(&host, [(RELAY.mac, RELAY.address)])?;
     let target = Target { address: ADDRESS.into(), mac: host.mac_bytes()? };
@@ -177,7 +177,11 @@ fn files_cable(host: &Host, far: &Host) -> Result<()> {
     Ok(())
 }
 
-fn ours(host: &Host, daemon: &Path, root: &Path, state: &Path, xdp: &str) -> Result<Server> {
+/// Starts talos-pxe on a host, with its XDP program as `xdp` says.
+///
+/// # Errors
+/// When it does not start.
+pub fn ours(host: &Host, daemon: &Path, root: &Path, state: &Path, xdp: &str) -> Result<Server> {
     let (first, last) = RANGE;
     let (lease_time, range) = (LEASE_TIME.to_string(), format!("{first}-{last}"));
     let (root, state) = (root.display().to_string(), state.display().to_string());
@@ -206,8 +210,13 @@ fn ours(host: &Host, daemon: &Path, root: &Path, state: &Path, xdp: &str) -> Res
     )
 }
 
+/// Starts Kea on a host; `classes` tell the clients apart that start other files.
+///
 /// Kea's manual names these numbers for memfile (section "Multi-Threading Settings").
-fn kea(host: &Host, state: &Path) -> Result<Process> {
+///
+/// # Errors
+/// When it does not start.
+pub fn kea(host: &Host, state: &Path, classes: Value) -> Result<Process> {
     let (first, last) = RANGE;
     let config = json!({ "Dhcp4": {
         "interfaces-config": { "interfaces": ["eth0"], "dhcp-socket-type": "raw" },
@@ -226,6 +235,7 @@ fn kea(host: &Host, state: &Path) -> Result<Process> {
         "reservations-in-subnet": false,
         "reservations-out-of-pool": false,
         "host-reservation-identifiers": ["hw-address"],
+        "client-classes": classes,
         "subnet4": [{
             "subnet": "10.77.0.0/16",
             "pools": [{ "pool": format!("{first} - {last}") }],
@@ -254,7 +264,11 @@ fn kea(host: &Host, state: &Path) -> Result<Process> {
     Ok(process)
 }
 
-fn dnsmasq(host: &Host, state: &Path) -> Result<Process> {
+/// Starts dnsmasq on a host, with further arguments.
+///
+/// # Errors
+/// When it does not start.
+pub fn dnsmasq(host: &Host, state: &Path, more: &[&str]) -> Result<Process> {
     let (first, last) = RANGE;
     let mut command = host.command("dnsmasq");
     command.args(["--conf-file=/dev/null", "--pid-file=", "--keep-in-foreground", "--port=0"]);
@@ -262,7 +276,7 @@ fn dnsmasq(host: &Host, state: &Path) -> Result<Process> {
     command.args(["--user=root", "--group=root", "--interface=eth0", "--bind-interfaces"]);
     command.arg(format!("--dhcp-range={first},{last},255.255.0.0,{LEASE_TIME}"));
     command.args(["--no-ping", "--dhcp-authoritative", "--dhcp-lease-max=100000"]);
-    command.args(["--quiet-dhcp", "--log-facility=-", "--dhcp-boot=snponly.efi"]);
+    command.args(["--quiet-dhcp", "--log-facility=-"]).args(more);
     command.arg(format!("--dhcp-leasefile={}", state.join("leases").display()));
     let mut process = host.start(command)?;
     process.wait_for("DHCP, sockets bound", SOON)?;

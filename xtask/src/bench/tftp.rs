@@ -61,7 +61,9 @@ pub fn main(options: &Tftp) -> Result<()> {
     let files = lab.dir().join("firmware");
     let content = write_files(&files)?;
     let (file, _) = SMALL;
-    let probe = Load { server: SERVER, file, content: &content, clients: 1, window: 1, loss: 0.0 };
+    let (server, block_size) = (SERVER, BLOCK_SIZE);
+    let probe =
+        Load { server, file, content: &content, block_size, clients: 1, window: 1, loss: 0.0 };
     let machine = Machine::this();
     let beds = tftp_servers::start(&lab, &daemon, options.program.as_deref(), &files, &probe)?;
     let late = progress::during("Listening for packets after an error", || late(&beds, &probe))?;
@@ -70,7 +72,7 @@ pub fn main(options: &Tftp) -> Result<()> {
         let (file, size) = case.file;
         let Case { clients, window, loss, .. } = case;
         let content = content.get(..size).unwrap_or_default();
-        let load = Load { server: SERVER, file, content, clients, window, loss };
+        let load = Load { server, file, content, block_size, clients, window, loss };
         rows.extend(measure(&beds, case, &load)?);
     }
     println!("{}", markdown(&machine, &rows, &late));

@@ -97,6 +97,23 @@ fn peer(
     probe: &Load<'_>,
 ) -> Result<Bed> {
     let (host, far) = cable(lab)?;
+    let process = run(&host, program, arguments, &far, probe)?;
+    // tftpd-hpa starts a process for every client.
+    let id = (name != "tftpd-hpa").then(|| process.id());
+    Ok(Bed { name, far, process: id, _running: Running::Peer { _process: process } })
+}
+
+/// Starts a server on a host, and asks it from another for `probe` until it answers.
+///
+/// # Errors
+/// When it does not.
+pub fn run(
+    host: &Host,
+    program: &Path,
+    arguments: &[&str],
+    far: &Host,
+    probe: &Load<'_>,
+) -> Result<Process> {
     let mut command = host.command(program);
     command.args(arguments);
     let mut process = host.start(command)?;
@@ -104,14 +121,12 @@ fn peer(
     while let Err(error) = tftp::probe(far.netns(), probe) {
         process.check()?;
         if Instant::now() >= deadline {
-            return Err(error)
-                .with_context(|| format!("{name} does not serve: {}", process.text()));
+            let (program, text) = (program.display(), process.text());
+            return Err(error).with_context(|| format!("{program} does not serve: {text}"));
         }
         thread::sleep(Duration::from_millis(20));
     }
-    // tftpd-hpa starts a process for every client.
-    let id = (name != "tftpd-hpa").then(|| process.id());
-    Ok(Bed { name, far, process: id, _running: Running::Peer { _process: process } })
+    Ok(process)
 }
 
 /// The server's host and the clients' one.

@@ -1,4 +1,4 @@
-//! The few commands of bpf(2) that the lab needs: small XDP programs, written as the kernel's
+//! The few commands of bpf(2) that the lab needs: small programs, written as the kernel's
 //! instructions, and their maps.
 
 use std::ffi::CStr;
@@ -17,8 +17,10 @@ const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_XSKMAP: u32 = 17;
 /// The map's memory can be shared.
 const BPF_F_MMAPABLE: u32 = 1 << 10;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
+const BPF_TCX_INGRESS: u32 = 46;
 /// What the program transmits in a test run is really transmitted.
 const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 /// Where a program runs.
@@ -106,7 +108,7 @@ struct UpdateAttributes {
     old_program: u32,
 }
 
-/// An XDP program that the kernel has accepted.
+/// A program that the kernel has accepted.
 #[derive(Debug)]
 pub struct Program(OwnedFd);
 
@@ -119,13 +121,26 @@ pub struct Link(OwnedFd);
 pub struct Sockets(OwnedFd);
 
 impl Program {
-    /// Loads instructions in the kernel's format, in the byte order of this machine.
+    /// Loads an XDP program: instructions in the kernel's format, in the byte order of this
+    /// machine.
     ///
     /// # Errors
     /// Without root, or when the verifier refuses them.
     pub fn load(instructions: &[u64]) -> io::Result<Program> {
+        Program::load_as(BPF_PROG_TYPE_XDP, instructions)
+    }
+
+    /// Loads a program that sees packets where the network stack begins.
+    ///
+    /// # Errors
+    /// As [`Program::load`].
+    pub fn load_classifier(instructions: &[u64]) -> io::Result<Program> {
+        Program::load_as(BPF_PROG_TYPE_SCHED_CLS, instructions)
+    }
+
+    fn load_as(program_type: u32, instructions: &[u64]) -> io::Result<Program> {
         let attributes = ProgramAttributes {
-            program_type: BPF_PROG_TYPE_XDP,
+            program_type,
             instructions: instructions.len() as u32,
             program: instructions.as_ptr() as u64,
             license: LICENSE.as_ptr() as u64,
@@ -167,15 +182,23 @@ impl Program {
     /// # Errors
     /// Without root, or when the interface already has a program.
     pub fn attach(&self, interface: &CStr, mode: Mode) -> io::Result<Link> {
+        self.attach_to(interface, BPF_XDP, mode as u32)
+    }
+
+    /// Attaches a classifier to what comes in by an interface (Linux 6.6).
+    ///
+    /// # Errors
+    /// Without root, or when the kernel is older.
+    pub fn attach_ingress(&self, interface: &CStr) -> io::Result<Link> {
+        self.attach_to(interface, BPF_TCX_INGRESS, 0)
+    }
+
+    fn attach_to(&self, interface: &CStr, attach_type: u32, flags: u32) -> io::Result<Link> {
         // SAFETY: the name ends with a zero and outlives the call.
         #[allow(unsafe_code)]
         let interface = unsafe { libc::if_nametoindex(interface.as_ptr()) };
-        let attributes = LinkAttributes {
-            program: number(&self.0),
-            interface,
-            attach_type: BPF_XDP,
-            flags: mode as u32,
-        };
+        let program = number(&self.0);
+        let attributes = LinkAttributes { program, interface, attach_type, flags };
         opened(bpf(BPF_LINK_CREATE, &attributes)?).map(Link)
     }
 }

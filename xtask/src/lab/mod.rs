@@ -113,6 +113,26 @@ impl Lab {
     /// # Errors
     /// Without root or iproute2.
     pub fn cable(&self, names: [&str; 2]) -> Result<[Host; 2]> {
+        self.cable_with(names, &[])
+    }
+
+    /// As [`Lab::cable`], with what network cards have and cables do not, for loads that fill it:
+    /// senders wait (since Linux 6.16) instead of losing all beyond 256 frames, and XDP programs
+    /// have queues of their own, which nobody else can fill.
+    ///
+    /// # Errors
+    /// As [`Lab::cable`].
+    pub fn wide_cable(&self, names: [&str; 2]) -> Result<[Host; 2]> {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from).min(32);
+        let queues = (2 * cpus).to_string();
+        let hosts = self.cable_with(names, &["numtxqueues", &queues, "numrxqueues", &queues])?;
+        for host in &hosts {
+            host.divide_queues(cpus)?;
+        }
+        Ok(hosts)
+    }
+
+    fn cable_with(&self, names: [&str; 2], options: &[&str]) -> Result<[Host; 2]> {
         let [near, far] = names.map(|name| {
             let mac = format!("02:00:00:00:00:{:02x}", next(&self.hosts));
             let netns = Netns::new()?;
@@ -120,8 +140,9 @@ impl Lab {
         });
         let (mut near, far) = (near?, far?);
         let mut add = near.command("ip");
-        add.args(["link", "add", "eth0", "address", near.mac(), "type", "veth"]);
-        add.args(["peer", "name", "eth0", "address", far.mac(), "netns", &far.netns.path()]);
+        add.args(["link", "add", "eth0", "address", near.mac()]).args(options);
+        add.args(["type", "veth", "peer", "name", "eth0", "address", far.mac()]).args(options);
+        add.args(["netns", &far.netns.path()]);
         exec::output(&mut add)?;
         near.far_end = Some(pass::attach(&far.netns, c"eth0")?);
         for host in [&near, &far] {
@@ -223,6 +244,22 @@ impl Host {
     pub fn replace_far_end(&self, program: &Program) -> Result<()> {
         let far_end = self.far_end.as_ref().context("no program is on the other end")?;
         far_end.replace(program).context("cannot replace the program on a cable of the lab")
+    }
+
+    /// Makes the first half of `eth0`'s queues those of XDP programs and of packet sockets without
+    /// a queue, a queue for each CPU; everything else takes the second half, and waits there.
+    fn divide_queues(&self, cpus: usize) -> Result<()> {
+        // As many packets as in fq_codel's queue, which most systems have.
+        let queue = "ip link set eth0 txqueuelen 10240 && tc qdisc replace dev eth0 root mq";
+        // sysfs shows the interfaces of the namespace that mounts it.
+        let mut lines = format!("mount -t sysfs none /sys && {queue}");
+        for cpu in 0..cpus {
+            let (queue, mask) = (cpus + cpu, 1_u64 << (cpu % 32));
+            let file = format!("/sys/class/net/eth0/queues/tx-{queue}/xps_cpus");
+            lines.push_str(&format!(" && echo {mask:x} > {file}"));
+        }
+        exec::output(self.command("unshare").args(["--mount", "sh", "-c", &lines]))?;
+        Ok(())
     }
 
     /// Gives `eth0` an address, such as `10.77.0.1/24`.

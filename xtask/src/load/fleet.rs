@@ -33,6 +33,12 @@ pub fn mac(number: u32) -> Mac {
     [0x06, 0x70, a, b, c, d]
 }
 
+/// The number of the machine with this Ethernet address, if it is one of ours.
+pub fn number(mac: Mac) -> Option<u32> {
+    let [0x06, 0x70, rest @ ..] = mac else { return None };
+    Some(u32::from_be_bytes(rest))
+}
+
 /// What a machine has asked, and waits for.
 struct Pending {
     sender: Sender,
@@ -137,4 +143,17 @@ pub fn bind(
         }
     }
     Ok(machines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_known_by_its_address() {
+        for machine in [0, 1, 0x1234_5678, u32::MAX] {
+            assert_eq!(number(mac(machine)), Some(machine));
+        }
+        assert_eq!(number([2, 0, 0, 0, 0, 1]), None);
+    }
 }

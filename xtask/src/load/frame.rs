@@ -18,6 +18,10 @@ const MAGIC: [u8; 4] = [99, 130, 83, 99];
 /// The broadcast bit of BOOTP's flags.
 const BROADCAST_FLAG: u16 = 0x8000;
 
+/// What iPXE says of itself in option 175 (<https://ipxe.org/howto/dhcpd>), among others: PXE
+/// extensions, HTTP, DNS, TFTP, bzImage.
+const IPXE_FEATURES: [u8; 15] = [0x10, 1, 2, 0x13, 1, 1, 0x17, 1, 1, 0x11, 1, 1, 0x18, 1, 1];
+
 /// What a machine asks, with what it has to say for that (RFC 2131 section 4.3.2, table 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
@@ -50,6 +54,13 @@ pub enum Client {
     Plain,
     /// UEFI's PXE client for x86-64: messages of 548 octets.
     Pxe,
+    /// A PXE client in a BIOS.
+    BiosPxe,
+    /// iPXE, started by one of the two.
+    Ipxe {
+        /// Whether it was BIOS.
+        bios: bool,
+    },
 }
 
 /// A relay agent between the machine and the server.
@@ -164,9 +175,11 @@ impl Sender {
     }
 
     fn message(&self, ask: Ask) -> Vec<u8> {
+        // iPXE takes unicast before it has an address.
+        let broadcast = if matches!(self.client, Client::Ipxe { .. }) { 0 } else { BROADCAST_FLAG };
         let (kind, ciaddr, flags) = match ask {
-            Ask::Discover => (1, Ipv4Addr::UNSPECIFIED, BROADCAST_FLAG),
-            Ask::Select { .. } | Ask::Reboot(_) => (3, Ipv4Addr::UNSPECIFIED, BROADCAST_FLAG),
+            Ask::Discover => (1, Ipv4Addr::UNSPECIFIED, broadcast),
+            Ask::Select { .. } | Ask::Reboot(_) => (3, Ipv4Addr::UNSPECIFIED, broadcast),
             Ask::Renew(address) => (3, address, 0),
             Ask::Release { address, .. } => (7, address, 0),
         };
@@ -196,18 +209,18 @@ impl Sender {
                 300
             }
             Client::Pxe => {
-                push(&mut message, 57, &1472_u16.to_be_bytes());
-                push(&mut message, 55, &[1, 2, 3, 6, 12, 13, 15, 43, 51, 54, 60, 66, 67, 97]);
-                // An identifier that begins with the Ethernet address.
-                let mut uuid = [0; 17];
-                for (to, from) in uuid.iter_mut().skip(1).zip(self.mac) {
-                    *to = from;
-                }
-                push(&mut message, 97, &uuid);
-                push(&mut message, 94, &[1, 3, 16]);
-                push(&mut message, 93, &[0, 7]);
-                push(&mut message, 60, b"PXEClient:Arch:00007:UNDI:003016");
+                self.push_pxe(&mut message, false);
                 548
+            }
+            Client::BiosPxe => {
+                self.push_pxe(&mut message, true);
+                548
+            }
+            Client::Ipxe { bios } => {
+                self.push_pxe(&mut message, bios);
+                push(&mut message, 77, b"iPXE");
+                push(&mut message, 175, &IPXE_FEATURES);
+                300
             }
         };
         if self.relay.is_some() {
@@ -216,6 +229,27 @@ impl Sender {
         message.push(255);
         message.resize(length.max(message.len()), 0);
         message
+    }
+
+    /// The options of a PXE client for x86-64 (RFC 4578).
+    fn push_pxe(&self, message: &mut Vec<u8>, bios: bool) {
+        push(message, 57, &1472_u16.to_be_bytes());
+        push(message, 55, &[1, 2, 3, 6, 12, 13, 15, 43, 51, 54, 60, 66, 67, 97]);
+        // An identifier that begins with the Ethernet address.
+        let mut uuid = [0; 17];
+        for (to, from) in uuid.iter_mut().skip(1).zip(self.mac) {
+            *to = from;
+        }
+        push(message, 97, &uuid);
+        if bios {
+            push(message, 94, &[1, 2, 1]);
+            push(message, 93, &[0, 0]);
+            push(message, 60, b"PXEClient:Arch:00000:UNDI:002001");
+        } else {
+            push(message, 94, &[1, 3, 16]);
+            push(message, 93, &[0, 7]);
+            push(message, 60, b"PXEClient:Arch:00007:UNDI:003016");
+        }
     }
 }
 

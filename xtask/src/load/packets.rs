@@ -5,7 +5,7 @@
 
 use std::ffi::{CString, c_void};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result};
@@ -35,7 +35,21 @@ impl Packets {
     /// # Errors
     /// Without root.
     pub fn open(host: &Host) -> Result<Packets> {
-        host.netns().inside(|| open().context("cannot open a packet socket on eth0"))
+        Packets::open_by(host, libc::ETH_P_IP, &replies())
+    }
+
+    /// As [`Packets::open`]; it receives ARP, too.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn open_with_arp(host: &Host) -> Result<Packets> {
+        let filter: Vec<SockFilter> = arp().into_iter().chain(replies()).collect();
+        Packets::open_by(host, libc::ETH_P_ALL, &filter)
+    }
+
+    fn open_by(host: &Host, protocol: i32, filter: &[SockFilter]) -> Result<Packets> {
+        let open = || open(protocol, filter).context("cannot open a packet socket on eth0");
+        host.netns().inside(open)
     }
 
     /// Sends frames, in order.
@@ -103,10 +117,16 @@ impl Packets {
     }
 }
 
-fn open() -> io::Result<Packets> {
+impl AsFd for Packets {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn open(protocol: i32, filter: &[SockFilter]) -> io::Result<Packets> {
     // No protocol yet: nothing is received before the filter and the ring are in place.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-    socket.attach_filter(&replies())?;
+    socket.attach_filter(filter)?;
     set(&socket, libc::PACKET_VERSION, &(libc::tpacket_versions::TPACKET_V2 as libc::c_int))?;
     // Frames that we send are not for us, and need no queue on their way.
     set(&socket, libc::PACKET_IGNORE_OUTGOING, &1_i32)?;
@@ -123,14 +143,23 @@ fn open() -> io::Result<Packets> {
     // SAFETY: the name ends with a zero and outlives the call.
     #[allow(unsafe_code)]
     let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    socket.bind(&address(index)?)?;
+    socket.bind(&address(index, protocol)?)?;
     Ok(Packets { socket, ring, next: 0 })
+}
+
+/// The instruction that loads what is in the frame at `at`.
+fn load(how: u32, at: u32) -> SockFilter {
+    SockFilter::new((libc::BPF_LD | libc::BPF_ABS | how) as u16, 0, 0, at)
+}
+
+/// What stands before [`replies`] to take ARP, too: it jumps to where a frame is taken.
+fn arp() -> [SockFilter; 2] {
+    let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    [load(libc::BPF_H, 12), SockFilter::new(equal, 4, 0, libc::ETH_P_ARP as u32)]
 }
 
 /// The filter that takes UDP from port 67 behind an IPv4 header of 20 octets.
 fn replies() -> [SockFilter; 6] {
-    let load =
-        |how: u32, at| SockFilter::new((libc::BPF_LD | libc::BPF_ABS | how) as u16, 0, 0, at);
     let must_be = |value, otherwise| {
         SockFilter::new((libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, 0, otherwise, value)
     };
@@ -145,7 +174,7 @@ fn replies() -> [SockFilter; 6] {
     ]
 }
 
-fn address(interface: u32) -> io::Result<SockAddr> {
+fn address(interface: u32, protocol: i32) -> io::Result<SockAddr> {
     // SAFETY: `try_init` hands over zeroed storage that is large and aligned enough for every
     // address family; all bit patterns are valid for `sockaddr_ll`, and the length that is
     // reported is that of what was written.
@@ -154,7 +183,7 @@ fn address(interface: u32) -> io::Result<SockAddr> {
         SockAddr::try_init(|storage, length| {
             let address = &mut *storage.cast::<libc::sockaddr_ll>();
             address.sll_family = libc::AF_PACKET as u16;
-            address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+            address.sll_protocol = (protocol as u16).to_be();
             address.sll_ifindex = i32::try_from(interface).map_err(io::Error::other)?;
             *length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
             Ok(())

@@ -72,6 +72,31 @@ impl Reply {
     }
 }
 
+/// The file that a DHCP reply tells a machine to start: the server of it (BOOTP's `siaddr`), and
+/// its name or URL, from option 67 or else BOOTP's `file`.
+pub fn boot_file(frame: &[u8]) -> Option<(Ipv4Addr, String)> {
+    let server: [u8; 4] = frame.get(HEADERS + 20..HEADERS + 24)?.try_into().ok()?;
+    let field = frame.get(HEADERS + 108..HEADERS + 236)?;
+    let mut name = field.split(|octet| *octet == 0).next()?;
+    let mut rest = frame.get(OPTIONS..)?;
+    while let [code, tail @ ..] = rest {
+        rest = match (code, tail) {
+            (0, tail) => tail,
+            (255, _) => break,
+            (code, tail) => {
+                let (length, tail) = tail.split_first()?;
+                let (value, tail) = tail.split_at_checked(usize::from(*length))?;
+                if *code == 67 {
+                    name = value.strip_suffix(&[0]).unwrap_or(value);
+                }
+                tail
+            }
+        };
+    }
+    let name = String::from_utf8(name.to_vec()).ok().filter(|name| !name.is_empty())?;
+    Some((server.into(), name))
+}
+
 /// Whether the checksums of a frame with an IPv4 header of 20 octets are right: that of the
 /// header, and that of the UDP datagram. On a cable between namespaces the network stack leaves the
 /// latter to hardware that is not there, and only sums up the pseudo-header, which is right, too.
@@ -109,6 +134,26 @@ mod tests {
                 for xid in [0, 1, 0xffff, 0xffff_0000, 0xdead_beef, u32::MAX] {
                     assert!(sums_are_right(frame.with_xid(xid)), "{ask:?} {xid:x}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn the_file_to_start_is_in_an_option_or_in_the_head() {
+        for client in [Client::BiosPxe, Client::Ipxe { bios: false }] {
+            let mut frame = Sender { client, ..sender(None) }.ask(Ask::Discover);
+            let mut frame = frame.with_xid(1).to_vec();
+            assert!(sums_are_right(&frame));
+            assert_eq!(boot_file(&frame), None);
+            frame[HEADERS + 20..HEADERS + 24].copy_from_slice(&[10, 0, 0, 1]);
+            frame[HEADERS + 108..HEADERS + 110].copy_from_slice(b"a\0");
+            let server = Ipv4Addr::new(10, 0, 0, 1);
+            assert_eq!(boot_file(&frame), Some((server, "a".to_owned())));
+            // In place of the message type.
+            frame[OPTIONS..OPTIONS + 3].copy_from_slice(&[67, 1, b'b']);
+            assert_eq!(boot_file(&frame), Some((server, "b".to_owned())));
+            for length in 0..frame.len() {
+                let _ = boot_file(&frame[..length]);
             }
         }
     }

@@ -2,29 +2,19 @@
 //! they get and can lose packets, on purpose.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use rustix::event::{Timespec, epoll};
 
+use super::tftp_client::{ABORT, Client, LARGEST_BLOCK, OACK, State, granted, request, word};
 use crate::lab::netns::Netns;
 
 /// Octets in a block: what fits in an Ethernet frame with room for a tunnel.
 pub const BLOCK_SIZE: usize = 1428;
-/// How long a client waits until it sends again; twice as long each time, as iPXE's does.
-const FIRST_WAIT: Duration = Duration::from_millis(250);
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
-/// When a client that gets nothing new gives up.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// How often the clients look at the time.
 const TICK: Duration = Duration::from_millis(10);
-/// The most packets that are taken off a socket before it is the next client's turn.
-const AT_ONCE: usize = 64;
-
-const DATA: u16 = 3;
-const ERROR: u16 = 5;
-const OACK: u16 = 6;
 
 /// What to download, and how.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +25,8 @@ pub struct Load<'a> {
     pub file: &'a str,
     /// What must be in it.
     pub content: &'a [u8],
+    /// Octets in a block, at most 1468.
+    pub block_size: usize,
     /// How many clients ask for it at the same time.
     pub clients: usize,
     /// How many blocks they acknowledge at a time.
@@ -69,9 +61,9 @@ pub fn run(netns: &Netns, load: &Load<'_>) -> Result<Got> {
         let start = Instant::now();
         let mut clients = Vec::new();
         for number in 0..load.clients {
-            let client = Client::start(load, start)?;
+            let client = Client::start(Ipv4Addr::UNSPECIFIED, load, start)?;
             let data = epoll::EventData::new_u64(number as u64);
-            epoll::add(&ready, &client.socket, data, epoll::EventFlags::IN)?;
+            epoll::add(&ready, &client, data, epoll::EventFlags::IN)?;
             clients.push(client);
         }
         let mut got = Got::default();
@@ -84,25 +76,25 @@ pub fn run(netns: &Netns, load: &Load<'_>) -> Result<Got> {
             let now = Instant::now();
             for event in &events {
                 let Some(client) = clients.get_mut(event.data.u64() as usize) else { continue };
-                let was = client.state.is_over();
+                let was = client.state().is_over();
                 got.blocks += client.take(load, &mut rng, now)?;
-                under_way -= usize::from(!was && client.state.is_over());
+                under_way -= usize::from(!was && client.state().is_over());
             }
             if now - looked >= TICK {
                 looked = now;
-                for client in clients.iter_mut().filter(|client| !client.state.is_over()) {
+                for client in clients.iter_mut().filter(|client| !client.state().is_over()) {
                     client.look(load, &mut rng, now);
-                    under_way -= usize::from(client.state.is_over());
+                    under_way -= usize::from(client.state().is_over());
                 }
             }
         }
         got.time = start.elapsed();
         for client in clients {
-            match client.state {
-                State::Failed(why) => got.failures.push(why),
+            match client.state() {
+                State::Failed(why) => got.failures.push(why.clone()),
                 _ => {
                     got.octets += load.content.len() as u64;
-                    got.needed += blocks_of(load.content.len()) as u64;
+                    got.needed += client.blocks() as u64;
                 }
             }
         }
@@ -120,12 +112,11 @@ pub fn probe(netns: &Netns, load: &Load<'_>) -> Result<(u16, UdpSocket)> {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.set_read_timeout(Some(Duration::from_secs(1)))?;
         socket.send_to(&request(load), load.server)?;
-        let mut packet = [0; BLOCK_SIZE + 4];
+        let mut packet = [0; LARGEST_BLOCK + 4];
         let (length, peer) = socket.recv_from(&mut packet).context("no answer by TFTP")?;
         let packet = packet.get(..length).unwrap_or_default();
         ensure!(word(packet, 0) == Some(OACK), "a TFTP server grants no options: {packet:?}");
-        // "User aborted the transfer."
-        socket.send_to(b"\0\x05\0\x08\0", peer)?;
+        socket.send_to(ABORT, peer)?;
         Ok((granted(packet, "windowsize").unwrap_or(1), socket))
     })
 }
@@ -146,204 +137,6 @@ pub fn late_packets(client: &UdpSocket, time: Duration) -> Result<u64> {
             Ok(_) => packets += 1,
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
             Err(error) => return Err(error).context("a TFTP client's socket"),
-        }
-    }
-}
-
-/// How many blocks a file has: the last one is shorter than the others, maybe empty.
-fn blocks_of(length: usize) -> usize {
-    length / BLOCK_SIZE + 1
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    /// The request is not answered yet.
-    Asking,
-    /// Blocks come from the server's other port.
-    Receiving,
-    /// It has the whole file, and acknowledges the last block as often as that comes.
-    Done,
-    Failed(String),
-}
-
-impl State {
-    fn is_over(&self) -> bool {
-        matches!(self, State::Done | State::Failed(_))
-    }
-}
-
-struct Client {
-    socket: UdpSocket,
-    state: State,
-    /// The last block that came in order, of how many.
-    last: usize,
-    blocks: usize,
-    /// Blocks in order since the last acknowledgement.
-    unacknowledged: u16,
-    /// Whether the server was told that a block was missing, and has not sent it yet.
-    complained: bool,
-    news_at: Instant,
-    sent_at: Instant,
-    wait: Duration,
-}
-
-impl Client {
-    fn start(load: &Load<'_>, now: Instant) -> Result<Client> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        socket.set_nonblocking(true)?;
-        socket.send_to(&request(load), load.server)?;
-        Ok(Client {
-            socket,
-            state: State::Asking,
-            last: 0,
-            blocks: blocks_of(load.content.len()),
-            unacknowledged: 0,
-            complained: false,
-            news_at: now,
-            sent_at: now,
-            wait: FIRST_WAIT,
-        })
-    }
-
-    /// Takes what has come until there is something to answer; returns how many blocks that were.
-    fn take(&mut self, load: &Load<'_>, rng: &mut fastrand::Rng, now: Instant) -> Result<u64> {
-        let (mut packet, mut blocks) = ([0; BLOCK_SIZE + 4], 0);
-        for _ in 0..AT_ONCE {
-            let received = match self.state {
-                State::Asking => self.socket.recv_from(&mut packet).and_then(|(length, peer)| {
-                    self.socket.connect(peer)?;
-                    Ok(length)
-                }),
-                _ => self.socket.recv(&mut packet),
-            };
-            let packet = match received {
-                Ok(length) => packet.get(..length).unwrap_or_default(),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => {
-                    self.fail(&error.to_string());
-                    break;
-                }
-            };
-            let answers = match (word(packet, 0), word(packet, 2)) {
-                (Some(DATA), Some(block)) => {
-                    blocks += 1;
-                    let lost = rng.f64() < load.loss;
-                    !lost && self.on_block(load, block, packet.get(4..).unwrap_or_default(), now)?
-                }
-                (Some(OACK), _) => self.on_options(load, packet, now),
-                (Some(ERROR), code) => {
-                    let text = String::from_utf8_lossy(packet.get(4..).unwrap_or_default());
-                    self.fail(&format!("error {}: {text}", code.unwrap_or_default()));
-                    false
-                }
-                _ => bail!("a TFTP server sends {packet:?}"),
-            };
-            if answers {
-                self.acknowledge(load, rng, now);
-                break;
-            }
-        }
-        Ok(blocks)
-    }
-
-    /// Whether the granted options are to be taken up.
-    fn on_options(&mut self, load: &Load<'_>, packet: &[u8], now: Instant) -> bool {
-        let terms = (granted(packet, "blksize"), granted(packet, "windowsize").unwrap_or(1));
-        if terms != (Some(BLOCK_SIZE as u16), load.window) {
-            self.fail(&format!("granted {terms:?}"));
-            return false;
-        }
-        if self.state == State::Asking {
-            self.state = State::Receiving;
-            (self.news_at, self.wait) = (now, FIRST_WAIT);
-        }
-        self.state == State::Receiving && self.last == 0
-    }
-
-    /// Checks a block that has come; says whether that is to be acknowledged.
-    fn on_block(&mut self, load: &Load<'_>, block: u16, data: &[u8], now: Instant) -> Result<bool> {
-        match self.state {
-            // The server resends what it got no acknowledgement of: that one was lost.
-            State::Done => return Ok(usize::from(block) == self.blocks & 0xffff),
-            State::Failed(_) => return Ok(false),
-            State::Asking | State::Receiving => {}
-        }
-        if usize::from(block) != (self.last + 1) & 0xffff {
-            // RFC 7440 section 4: say once where the gap is; all that is under way comes in vain.
-            let ahead = block.wrapping_sub(self.last as u16);
-            let gap = (1..=load.window).contains(&ahead) && !self.complained;
-            self.complained |= gap;
-            // The end of a window that has come already: its acknowledgement was lost.
-            return Ok(gap || (ahead == 0 && self.last > 0));
-        }
-        let from = self.last * BLOCK_SIZE;
-        let to = (from + BLOCK_SIZE).min(load.content.len());
-        ensure!(load.content.get(from..to) == Some(data), "block {block} is not the file's");
-        self.last += 1;
-        self.unacknowledged += 1;
-        self.complained = false;
-        (self.news_at, self.wait) = (now, FIRST_WAIT);
-        if self.last == self.blocks {
-            self.state = State::Done;
-        }
-        Ok(self.state == State::Done || self.unacknowledged >= load.window)
-    }
-
-    /// Sends again, or gives up, when nothing has come for too long.
-    fn look(&mut self, load: &Load<'_>, rng: &mut fastrand::Rng, now: Instant) {
-        if now.duration_since(self.news_at) >= PATIENCE {
-            let (last, blocks) = (self.last, self.blocks);
-            self.fail(&format!("silence after block {last} of {blocks}"));
-        } else if now.duration_since(self.news_at.max(self.sent_at)) >= self.wait {
-            self.wait = (self.wait * 2).min(LONGEST_WAIT);
-            match self.state {
-                State::Asking => {
-                    self.sent_at = now;
-                    let _ = self.socket.send_to(&request(load), load.server);
-                }
-                _ => self.acknowledge(load, rng, now),
-            }
-        }
-    }
-
-    fn acknowledge(&mut self, load: &Load<'_>, rng: &mut fastrand::Rng, now: Instant) {
-        self.unacknowledged = 0;
-        self.sent_at = now;
-        if rng.f64() < load.loss {
-            return;
-        }
-        let [high, low] = (self.last as u16).to_be_bytes();
-        // What cannot be sent now is sent when its time comes.
-        let _ = self.socket.send(&[0, 4, high, low]);
-    }
-
-    /// A client that has all it wants does not care.
-    fn fail(&mut self, why: &str) {
-        if !self.state.is_over() {
-            self.state = State::Failed(why.to_owned());
-        }
-    }
-}
-
-fn request(load: &Load<'_>) -> Vec<u8> {
-    let mut packet = format!("\0\x01{}\0octet\0tsize\x000\0blksize\0{BLOCK_SIZE}\0", load.file);
-    if load.window > 1 {
-        packet.push_str(&format!("windowsize\0{}\0", load.window));
-    }
-    packet.into_bytes()
-}
-
-fn word(packet: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?))
-}
-
-/// The value of an option that the server confirms.
-fn granted(packet: &[u8], option: &str) -> Option<u16> {
-    let mut texts = packet.get(2..)?.split(|octet| *octet == 0).map(String::from_utf8_lossy);
-    loop {
-        let (name, value) = (texts.next()?, texts.next()?);
-        if name.eq_ignore_ascii_case(option) {
-            return value.parse().ok();
         }
     }
 }
