@@ -71,10 +71,10 @@ impl Screen {
             }
         };
         let listen = async {
+            let mut reader = Keys::Plain;
             while let Ok(typed) = self.read().await {
-                // Arrows and the like send several characters behind an escape.
-                for key in typed.iter().take_while(|octet| **octet != 0x1b) {
-                    if keys.send(char::from(*key)).await.is_err() {
+                for key in typed.into_iter().filter_map(|octet| reader.take(octet)) {
+                    if keys.send(key).await.is_err() {
                         return std::future::pending().await;
                     }
                 }
@@ -129,6 +129,30 @@ impl Drop for Screen {
     }
 }
 
+/// Reads keys. Arrows and the like send several characters behind an escape, which are no keys.
+#[derive(Clone, Copy, Debug)]
+enum Keys {
+    Plain,
+    /// Behind an escape.
+    Escape,
+    /// Within what `ESC [` or `ESC O` began (ECMA-48, 5.4).
+    Sequence,
+}
+
+impl Keys {
+    fn take(&mut self, octet: u8) -> Option<char> {
+        let (next, key) = match (*self, octet) {
+            (_, 0x1b) => (Self::Escape, None),
+            (Self::Plain, key) => (Self::Plain, Some(char::from(key))),
+            (Self::Escape, b'[' | b'O') => (Self::Sequence, None),
+            (Self::Sequence, 0x20..=0x3f) => (Self::Sequence, None),
+            (Self::Escape | Self::Sequence, _) => (Self::Plain, None),
+        };
+        *self = next;
+        key
+    }
+}
+
 /// What draws the lines over those before: home, each line and the rest of its row, the rest of
 /// the screen. Nothing is cleared first, so nothing flickers.
 fn frame(lines: &[Line]) -> String {
@@ -144,4 +168,26 @@ fn frame(lines: &[Line]) -> String {
     }
     frame.push_str("\x1b[J");
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn function_keys_are_no_digits() {
+        let mut keys = Keys::Plain;
+        let typed = b"1\x1b[15~2\x1bOA3\x1b[A\x1b\x1b[1;5C4\x1bpy\r";
+        let read: String = typed.iter().filter_map(|octet| keys.take(*octet)).collect();
+        assert_eq!(read, "1234y\r");
+    }
+
+    #[test]
+    fn draws_without_clearing_first() {
+        let line = |text: &str, strong| Line { text: text.to_owned(), strong };
+        assert_eq!(
+            frame(&[line("talos-pxe", true), line("", false), line("p: power off", false)]),
+            "\x1b[?25l\x1b[H\x1b[1mtalos-pxe\x1b[0m\x1b[K\r\n\x1b[K\r\np: power off\x1b[K\x1b[J"
+        );
+    }
 }
