@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::pty::Winsize;
 use nix::sys::termios::{
@@ -39,7 +40,8 @@ impl Screen {
         // Without a wait for the other end of a serial line, and never to be ended by it.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let terminal = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
-        let before = tcgetattr(&terminal)?;
+        let no_terminal = |_| io::Error::other("it is no terminal");
+        let before = tcgetattr(&terminal).map_err(no_terminal)?;
         let mut settings = before.clone();
         settings.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
         // No key may stop the output, for then it would wait.
@@ -62,10 +64,18 @@ impl Screen {
     /// Shows each scene until there are no more, and passes keys on. A line that is slow or stuck
     /// misses scenes and holds up nobody.
     pub async fn serve(self, mut scenes: watch::Receiver<Scene>, keys: mpsc::Sender<char>) {
+        let disturbed = AtomicBool::new(true);
         let show = async {
+            let mut shown = Vec::new();
             loop {
-                let frame = frame(&lines(&scenes.borrow_and_update(), self.size()));
-                if self.write(frame.as_bytes()).await.is_err() || scenes.changed().await.is_err() {
+                let new = lines(&scenes.borrow_and_update(), self.size());
+                if new != shown || disturbed.swap(false, Ordering::Relaxed) {
+                    shown = new;
+                    if self.write(frame(&shown).as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                if scenes.changed().await.is_err() {
                     return;
                 }
             }
@@ -73,6 +83,8 @@ impl Screen {
         let listen = async {
             let mut reader = Keys::Plain;
             while let Ok(typed) = self.read().await {
+                // Who sees a screen that something else has written over presses a key.
+                disturbed.store(true, Ordering::Relaxed);
                 for key in typed.into_iter().filter_map(|octet| reader.take(octet)) {
                     if keys.send(key).await.is_err() {
                         return std::future::pending().await;
