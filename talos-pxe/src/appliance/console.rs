@@ -1,6 +1,7 @@
 //! `talos-pxe console`: chooses an interface, runs the daemon on it, and shows what becomes of it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,20 +32,14 @@ const LAST_SCENE: Duration = Duration::from_secs(1);
 /// # Errors
 /// When the kernel refuses what all of it needs.
 pub async fn run(flags: &cli::Console) -> anyhow::Result<Ending> {
-    let mut log = Log::default();
-    if let Some(path) = &flags.log {
-        match Log::open(path) {
-            Ok(opened) => log = opened,
-            Err(error) => eprintln!("talos-pxe: no log in {}: {error}", path.display()),
-        }
-    }
+    let log = flags.log.as_deref().map_or_else(Log::default, open_log);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let patience = Duration::from_secs(flags.wait.into());
     let named = flags.serve.interface.clone();
     let (console, first) = Console::start(named, flags.power, patience, BootTime::now());
     let admin = flags.serve.admin;
-    let scene = Scene {
+    let mut scene = Scene {
         console,
         hardware: Vec::new(),
         overview: None,
@@ -55,16 +50,7 @@ pub async fn run(flags: &cli::Console) -> anyhow::Result<Ending> {
     };
     let (show, scenes) = watch::channel(scene.clone());
     let (press, mut keys) = mpsc::channel(16);
-    let mut screens = JoinSet::new();
-    for path in &flags.tty {
-        match Screen::open(path) {
-            Ok(screen) => drop(screens.spawn(screen.serve(scenes.clone(), press.clone()))),
-            Err(error) => {
-                let line = format!("talos-pxe console: not on {}: {error}", path.display());
-                log.line(&line);
-            }
-        }
-    }
+    let mut screens = open_screens(&flags.tty, &scenes, &press, &log);
     drop(scenes);
     let (tell, overview) = watch::channel(None);
     tokio::spawn(follow(admin, tell));
@@ -72,7 +58,6 @@ pub async fn run(flags: &cli::Console) -> anyhow::Result<Ending> {
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut cards = Cards { netlink: Netlink::connect()?, raised: Vec::new() };
     let mut running = Running { flags, log, daemon: None };
-    let mut scene = scene;
 
     let mut step = first;
     loop {
@@ -101,31 +86,53 @@ pub async fn run(flags: &cli::Console) -> anyhow::Result<Ending> {
         };
         (scene.now, scene.wall) = (BootTime::now(), WallTime::now());
         show.send_replace(scene.clone());
-        step = tokio::select! {
-            Some(key) = keys.recv() => scene.console.key(key, BootTime::now()),
-            news = running.next() => {
-                match news {
-                    News::Line(line) => scene.log = line,
+        step = loop {
+            break tokio::select! {
+                Some(key) = keys.recv() => scene.console.key(key, BootTime::now()),
+                news = running.next() => match news {
+                    News::Line(line) => {
+                        // The next beat shows it: a log may be faster than any screen.
+                        scene.log = line;
+                        continue;
+                    }
                     News::Ended(cause) => {
                         running.daemon = None;
                         scene.console.ended(cause, BootTime::now());
+                        Step::Stay
                     }
-                }
-                Step::Stay
-            }
-            _ = beat.tick() => {
-                let links = cards.netlink.links().await?;
-                let step = scene.console.tick(&links, BootTime::now());
-                scene.hardware = scene.console.candidates().iter().map(hardware).collect();
-                if matches!(scene.console.doing(), Doing::Choosing(_)) {
-                    cards.raise(scene.console.candidates(), &links).await;
-                }
-                step
-            }
-            _ = interrupt.recv() => scene.console.end(Ending::Stopped),
-            _ = terminate.recv() => scene.console.end(Ending::Stopped),
+                },
+                _ = beat.tick() => cards.look(&mut scene).await?,
+                _ = interrupt.recv() => scene.console.end(Ending::Stopped),
+                _ = terminate.recv() => scene.console.end(Ending::Stopped),
+            };
         };
     }
+}
+
+fn open_log(path: &Path) -> Log {
+    Log::open(path).unwrap_or_else(|error| {
+        eprintln!("talos-pxe: no log in {}: {error}", path.display());
+        Log::default()
+    })
+}
+
+/// Shows the scenes on each terminal that is there.
+fn open_screens(
+    paths: &[PathBuf],
+    scenes: &watch::Receiver<Scene>,
+    press: &mpsc::Sender<char>,
+    log: &Log,
+) -> JoinSet<()> {
+    let mut screens = JoinSet::new();
+    for path in paths {
+        match Screen::open(path) {
+            Ok(screen) => drop(screens.spawn(screen.serve(scenes.clone(), press.clone()))),
+            Err(error) => {
+                log.line(&format!("talos-pxe console: not on {}: {error}", path.display()));
+            }
+        }
+    }
+    screens
 }
 
 /// The daemon, while it runs.
@@ -162,6 +169,18 @@ struct Cards {
 }
 
 impl Cards {
+    /// Shows the console the interfaces as they are now.
+    async fn look(&mut self, scene: &mut Scene) -> anyhow::Result<Step> {
+        let links = self.netlink.links().await?;
+        let step = scene.console.tick(&links, BootTime::now());
+        scene.hardware = scene.console.candidates().iter().map(hardware).collect();
+        if matches!(scene.console.doing(), Doing::Choosing(_)) {
+            self.raise(scene.console.candidates(), &links).await;
+        }
+        Ok(step)
+    }
+
+    /// Sets up those that are down: else nobody could tell whether they have a link.
     async fn raise(&mut self, candidates: &[Link], links: &[Link]) {
         for link in candidates.iter().filter(|link| !link.up) {
             let Ok(interface) = choose(Some(&link.name), links) else { continue };
@@ -196,7 +215,7 @@ fn hardware(link: &Link) -> String {
 async fn follow(admin: SocketAddr, tell: watch::Sender<Option<Overview>>) {
     let mut asked = admin;
     if asked.ip().is_unspecified() {
-        asked.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+        asked.set_ip(Ipv4Addr::LOCALHOST.into());
     }
     loop {
         let asking = tokio::task::spawn_blocking(move || Overview::ask(asked, MOST_MACHINES));

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::pty::openpty;
 use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -57,8 +57,10 @@ impl Terminal {
 
     /// Waits until the screen shows all of this.
     pub fn wait_for(&mut self, texts: &[&str]) -> &str {
+        let end = Instant::now() + LIMIT;
         loop {
-            let Ok(screen) = self.screens.recv_timeout(LIMIT) else {
+            let left = end.saturating_duration_since(Instant::now());
+            let Ok(screen) = self.screens.recv_timeout(left) else {
                 panic!("no {texts:?} on the screen:\n{}", self.last);
             };
             self.last = screen;

@@ -203,6 +203,23 @@ fn what_is_exported_can_be_imported_elsewhere() {
 }
 
 #[test]
+fn a_screen_gets_the_machines_that_were_heard_last() {
+    let lab = Lab::new(&[]);
+    let macs: Vec<MacAddr> = (1..=3).map(|last| MacAddr([2, 0, 0, 0, 0, last])).collect();
+    for (mac, seen) in macs.iter().zip([20, 30, 10]) {
+        let seen = Observation::stage(WallTime(seen), Stage::Kernel);
+        lab.machines.observe(*mac, seen);
+    }
+    let overview = client::Overview::ask(lab.address, 2).unwrap();
+    let latest: Vec<MacAddr> = overview.latest.iter().map(|listed| listed.mac).collect();
+    assert_eq!(latest, [macs[1], macs[0]]);
+    assert_eq!(overview.status.reason, "no DHCP server answered");
+    assert_eq!(client::xdp(&overview.status), "generic, 0 answered: as --xdp says");
+    let wrong = lab.send("GET", "/api/machines?latest=-1", &[], "");
+    assert_eq!((wrong.0, wrong.1.starts_with("{\"error\":")), (400, true), "{}", wrong.1);
+}
+
+#[test]
 fn a_broken_export_changes_nothing() {
     let lab = Lab::new(&[]);
     let file = lab.file("export.json");

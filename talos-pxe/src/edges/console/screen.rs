@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::pty::Winsize;
 use nix::sys::termios::{
@@ -39,7 +40,8 @@ impl Screen {
         // Without a wait for the other end of a serial line, and never to be ended by it.
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
         let terminal = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
-        let before = tcgetattr(&terminal)?;
+        let no_terminal = |_| io::Error::other("it is no terminal");
+        let before = tcgetattr(&terminal).map_err(no_terminal)?;
         let mut settings = before.clone();
         settings.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
         // No key may stop the output, for then it would wait.
@@ -62,19 +64,29 @@ impl Screen {
     /// Shows each scene until there are no more, and passes keys on. A line that is slow or stuck
     /// misses scenes and holds up nobody.
     pub async fn serve(self, mut scenes: watch::Receiver<Scene>, keys: mpsc::Sender<char>) {
+        let disturbed = AtomicBool::new(true);
         let show = async {
+            let mut shown = Vec::new();
             loop {
-                let frame = frame(&lines(&scenes.borrow_and_update(), self.size()));
-                if self.write(frame.as_bytes()).await.is_err() || scenes.changed().await.is_err() {
+                let new = lines(&scenes.borrow_and_update(), self.size());
+                if new != shown || disturbed.swap(false, Ordering::Relaxed) {
+                    shown = new;
+                    if self.write(frame(&shown).as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+                if scenes.changed().await.is_err() {
                     return;
                 }
             }
         };
         let listen = async {
+            let mut reader = Keys::Plain;
             while let Ok(typed) = self.read().await {
-                // Arrows and the like send several characters behind an escape.
-                for key in typed.iter().take_while(|octet| **octet != 0x1b) {
-                    if keys.send(char::from(*key)).await.is_err() {
+                // Who sees a screen that something else has written over presses a key.
+                disturbed.store(true, Ordering::Relaxed);
+                for key in typed.into_iter().filter_map(|octet| reader.take(octet)) {
+                    if keys.send(key).await.is_err() {
                         return std::future::pending().await;
                     }
                 }
@@ -129,6 +141,30 @@ impl Drop for Screen {
     }
 }
 
+/// Reads keys. Arrows and the like send several characters behind an escape, which are no keys.
+#[derive(Clone, Copy, Debug)]
+enum Keys {
+    Plain,
+    /// Behind an escape.
+    Escape,
+    /// Within what `ESC [` or `ESC O` began (ECMA-48, 5.4).
+    Sequence,
+}
+
+impl Keys {
+    fn take(&mut self, octet: u8) -> Option<char> {
+        let (next, key) = match (*self, octet) {
+            (_, 0x1b) => (Self::Escape, None),
+            (Self::Plain, key) => (Self::Plain, Some(char::from(key))),
+            (Self::Escape, b'[' | b'O') => (Self::Sequence, None),
+            (Self::Sequence, 0x20..=0x3f) => (Self::Sequence, None),
+            (Self::Escape | Self::Sequence, _) => (Self::Plain, None),
+        };
+        *self = next;
+        key
+    }
+}
+
 /// What draws the lines over those before: home, each line and the rest of its row, the rest of
 /// the screen. Nothing is cleared first, so nothing flickers.
 fn frame(lines: &[Line]) -> String {
@@ -144,4 +180,26 @@ fn frame(lines: &[Line]) -> String {
     }
     frame.push_str("\x1b[J");
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn function_keys_are_no_digits() {
+        let mut keys = Keys::Plain;
+        let typed = b"1\x1b[15~2\x1bOA3\x1b[A\x1b\x1b[1;5C4\x1bpy\r";
+        let read: String = typed.iter().filter_map(|octet| keys.take(*octet)).collect();
+        assert_eq!(read, "1234y\r");
+    }
+
+    #[test]
+    fn draws_without_clearing_first() {
+        let line = |text: &str, strong| Line { text: text.to_owned(), strong };
+        assert_eq!(
+            frame(&[line("talos-pxe", true), line("", false), line("p: power off", false)]),
+            "\x1b[?25l\x1b[H\x1b[1mtalos-pxe\x1b[0m\x1b[K\r\n\x1b[K\r\np: power off\x1b[K\x1b[J"
+        );
+    }
 }

@@ -159,7 +159,7 @@ fn serving(page: &mut Page, scene: &Scene, interface: &str, room: usize) {
     let dhcp = status.dhcp;
     let mut answered = format!("{} answered, {} unanswered", dhcp.answered, dhcp.unanswered);
     if let Some(leases) = status.leases {
-        answered.push_str(&format!(", {leases} leases"));
+        answered.push_str(&format!(", {leases} {}", if leases == 1 { "lease" } else { "leases" }));
     }
     page.fact("DHCP", &answered);
     page.fact("dashboard", &dashboard(scene.admin, status));
