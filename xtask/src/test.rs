@@ -42,7 +42,7 @@ pub fn main(test: &Test) -> Result<()> {
             rustix::process::geteuid().is_root(),
             "the tests make network namespaces: run them as root, or leave those out with --quick"
         );
-        setup::ensure(&[Group::Bpf, Group::Lab, Group::Clients])?;
+        setup::ensure(&[Group::Bpf, Group::Lab, Group::Clients, Group::Image])?;
     }
     let coverage = test.coverage.then(Coverage::start).transpose()?;
 
