@@ -42,7 +42,8 @@ pub fn main(test: &Test) -> Result<()> {
             rustix::process::geteuid().is_root(),
             "the tests make network namespaces: run them as root, or leave those out with --quick"
         );
-        setup::ensure(&[Group::Bpf, Group::Lab, Group::Clients, Group::Container, Group::Deb])?;
+        let groups = [Group::Bpf, Group::Lab, Group::Clients, Group::Image];
+        setup::ensure(&[&groups[..], &[Group::Container, Group::Deb]].concat())?;
     }
     let coverage = test.coverage.then(Coverage::start).transpose()?;
 

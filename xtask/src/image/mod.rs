@@ -34,7 +34,8 @@ pub use report::Report;
 /// (talos-pxe.toml), a folder for Talos's files (assets), and room for them. FAT knows no owners:
 /// whoever has the stick, or the image, can read the keys in the machine configs on it.
 ///
-/// The kernel and the boot loaders are those of the distribution that this runs on, Debian or Ubuntu.
+/// The kernel and the boot loaders are those of the distribution that this runs on: Debian, or Ubuntu,
+/// with which it was not tried.
 /// Two images of the same inputs are the same, octet by octet.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "Examples:
@@ -116,7 +117,11 @@ pub fn build(image: &Image, daemon: &Path) -> Result<Report> {
     })?;
     files.add("boot/vmlinuz", kernel.image.clone());
     files.add("boot/initramfs", initramfs);
-    let shim = archive::newest("shim-signed")?.join("usr/lib/shim/shimx64.efi.signed");
+    // On Ubuntu the first name is made at installation.
+    let shim = archive::newest("shim-signed")?.join("usr/lib/shim");
+    let names = ["shimx64.efi.signed", "shimx64.efi.signed.latest"];
+    let shim = names.map(|name| shim.join(name)).into_iter().find(|shim| shim.exists());
+    let shim = shim.context("package shim-signed has no shimx64.efi.signed")?;
     let grub = archive::newest("grub-efi-amd64-signed")?;
     let grub = grub.join("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed");
     files.add("EFI/BOOT/BOOTX64.EFI", shim);
