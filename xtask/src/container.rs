@@ -39,11 +39,8 @@ pub struct Container {
 }
 
 /// The iPXE binaries that the daemon hands out unless told otherwise, and what must go with them.
-const FIRMWARE: [&str; 3] = [
-    "/usr/lib/ipxe/snponly.efi",
-    "/usr/lib/ipxe/undionly.kpxe",
-    "/usr/share/doc/ipxe/copyright",
-];
+const FIRMWARE: [&str; 3] =
+    ["/usr/lib/ipxe/snponly.efi", "/usr/lib/ipxe/undionly.kpxe", "/usr/share/doc/ipxe/copyright"];
 
 /// Runs the subcommand.
 ///
@@ -138,7 +135,14 @@ pub fn build(stage: &Path, tag: &str, output: &Path) -> Result<()> {
     exec::output(buildah().args(["push", "--quiet", tag]).arg(to))?;
     describe(&layout, tag)?;
     let mut tar = Command::new("tar");
-    tar.args(["--create", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]);
+    tar.args([
+        "--create",
+        "--sort=name",
+        "--mtime=@0",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+    ]);
     tar.arg("--file").arg(output).arg("--directory").arg(&layout);
     exec::output(tar.args(["blobs", "index.json", "manifest.json", "oci-layout"]))?;
     Ok(())
@@ -148,7 +152,8 @@ pub fn build(stage: &Path, tag: &str, output: &Path) -> Result<()> {
 /// whole name beside the tag, and Docker's own manifest, which its older releases want.
 fn describe(layout: &Path, tag: &str) -> Result<()> {
     let read = |file: &str| -> Result<Value> {
-        let text = fs::read(layout.join(file)).with_context(|| format!("no {file} in the image"))?;
+        let text =
+            fs::read(layout.join(file)).with_context(|| format!("no {file} in the image"))?;
         Ok(serde_json::from_slice(&text)?)
     };
     let blob = |descriptor: &Value| -> Result<String> {

@@ -41,8 +41,7 @@ pub fn main(deb: &Deb) -> Result<()> {
 /// When cargo-deb fails, or there is no daemon.
 pub fn build(optimised: bool, output: &Path) -> Result<PathBuf> {
     write_manual()?;
-    std::fs::create_dir_all(output)
-        .with_context(|| format!("cannot make {}", output.display()))?;
+    std::fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     let mut deb = Command::new(cargo_deb());
     deb.args(["--package", "talos-pxe", "--no-build", "--target"]);
     deb.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
