@@ -1,5 +1,6 @@
 //! `cargo xtask container`: the daemon as a container image, without Docker and without a registry.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -52,6 +53,7 @@ pub fn main(container: &Container) -> Result<()> {
     if let Some(tree) = &container.tree {
         return make_tree(tree, &server::build_static(true)?, root);
     }
+    ensure!(rustix::process::geteuid().is_root(), "buildah makes files of root: run this as root");
     setup::ensure(&[Group::Container])?;
     let output = container.output.clone();
     let output = output.unwrap_or_else(|| repository().join("out/talos-pxe.tar"));
@@ -122,7 +124,7 @@ pub fn build(stage: &Path, tag: &str, output: &Path) -> Result<()> {
         command.arg("--runroot").arg(store("run"));
         command
     };
-    let mut replaced = std::ffi::OsString::from("build=");
+    let mut replaced = OsString::from("build=");
     replaced.push(stage);
     let mut bud = buildah();
     bud.args(["bud", "--quiet", "--isolation", "chroot", "--pull=never", "--timestamp", "0"]);
@@ -130,7 +132,7 @@ pub fn build(stage: &Path, tag: &str, output: &Path) -> Result<()> {
     bud.arg(repository().join("Dockerfile")).arg(stage);
     exec::output(&mut bud).context("cannot build the image")?;
     let layout = store("layout");
-    let mut to = std::ffi::OsString::from("oci:");
+    let mut to = OsString::from("oci:");
     to.push(&layout);
     exec::output(buildah().args(["push", "--quiet", tag]).arg(to))?;
     describe(&layout, tag)?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -21,7 +21,7 @@ pub struct Machine {
 impl Machine {
     /// Starts it with the network of `host`. It installs `package`, starts the service with the
     /// files of the lab's folder `root`, and says what it finds.
-    pub fn start(lab: &Lab, host: &Host, package: &std::path::Path) -> Result<Machine> {
+    pub fn start(lab: &Lab, host: &Host, package: &Path) -> Result<Machine> {
         let folder = lab.dir().to_owned();
         for (name, script) in
             [("machine.sh", include_str!("machine.sh")), ("probe.sh", include_str!("probe.sh"))]
