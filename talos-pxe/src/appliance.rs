@@ -66,6 +66,7 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
         let name = network.interface.name.clone();
         network.abandon();
         warn!("{name} is gone, or was replaced: all begins anew once there is an interface {name}");
+        notify::waiting_for(&name);
         let Some(there) = shutdown.run_until_cancelled(interface::wait_for(&name)).await else {
             return Ok(());
         };

@@ -1,5 +1,6 @@
 //! `cargo xtask container`: the daemon as a container image, without Docker and without a registry.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,11 +40,8 @@ pub struct Container {
 }
 
 /// The iPXE binaries that the daemon hands out unless told otherwise, and what must go with them.
-const FIRMWARE: [&str; 3] = [
-    "/usr/lib/ipxe/snponly.efi",
-    "/usr/lib/ipxe/undionly.kpxe",
-    "/usr/share/doc/ipxe/copyright",
-];
+const FIRMWARE: [&str; 3] =
+    ["/usr/lib/ipxe/snponly.efi", "/usr/lib/ipxe/undionly.kpxe", "/usr/share/doc/ipxe/copyright"];
 
 /// Runs the subcommand.
 ///
@@ -55,6 +53,7 @@ pub fn main(container: &Container) -> Result<()> {
     if let Some(tree) = &container.tree {
         return make_tree(tree, &server::build_static(true)?, root);
     }
+    ensure!(rustix::process::geteuid().is_root(), "buildah makes files of root: run this as root");
     setup::ensure(&[Group::Container])?;
     let output = container.output.clone();
     let output = output.unwrap_or_else(|| repository().join("out/talos-pxe.tar"));
@@ -125,7 +124,7 @@ pub fn build(stage: &Path, tag: &str, output: &Path) -> Result<()> {
         command.arg("--runroot").arg(store("run"));
         command
     };
-    let mut replaced = std::ffi::OsString::from("build=");
+    let mut replaced = OsString::from("build=");
     replaced.push(stage);
     let mut bud = buildah();
     bud.args(["bud", "--quiet", "--isolation", "chroot", "--pull=never", "--timestamp", "0"]);
@@ -133,12 +132,19 @@ pub fn build(stage: &Path, tag: &str, output: &Path) -> Result<()> {
     bud.arg(repository().join("Dockerfile")).arg(stage);
     exec::output(&mut bud).context("cannot build the image")?;
     let layout = store("layout");
-    let mut to = std::ffi::OsString::from("oci:");
+    let mut to = OsString::from("oci:");
     to.push(&layout);
     exec::output(buildah().args(["push", "--quiet", tag]).arg(to))?;
     describe(&layout, tag)?;
     let mut tar = Command::new("tar");
-    tar.args(["--create", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]);
+    tar.args([
+        "--create",
+        "--sort=name",
+        "--mtime=@0",
+        "--owner=0",
+        "--group=0",
+        "--numeric-owner",
+    ]);
     tar.arg("--file").arg(output).arg("--directory").arg(&layout);
     exec::output(tar.args(["blobs", "index.json", "manifest.json", "oci-layout"]))?;
     Ok(())
@@ -148,7 +154,8 @@ pub fn build(stage: &Path, tag: &str, output: &Path) -> Result<()> {
 /// whole name beside the tag, and Docker's own manifest, which its older releases want.
 fn describe(layout: &Path, tag: &str) -> Result<()> {
     let read = |file: &str| -> Result<Value> {
-        let text = fs::read(layout.join(file)).with_context(|| format!("no {file} in the image"))?;
+        let text =
+            fs::read(layout.join(file)).with_context(|| format!("no {file} in the image"))?;
         Ok(serde_json::from_slice(&text)?)
     };
     let blob = |descriptor: &Value| -> Result<String> {

@@ -1,5 +1,6 @@
 //! `cargo xtask deb`: a package for Debian and Ubuntu.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,21 +29,20 @@ pub struct Deb {
 /// When something does not compile, or cannot be written.
 pub fn main(deb: &Deb) -> Result<()> {
     setup::ensure(&[Group::Bpf, Group::Deb])?;
-    server::build_static(true)?;
     let output = deb.output.clone().unwrap_or_else(|| repository().join("out"));
     println!("{}", build(true, &output)?.display());
     Ok(())
 }
 
-/// Packs what `server::build_static(optimised)` has built, and returns the package, a file of the
-/// folder `output`.
+/// Makes the package in the folder `output`, with the daemon of `server::build_static(optimised)`,
+/// and returns its path.
 ///
 /// # Errors
-/// When cargo-deb fails, or there is no daemon.
+/// When something does not compile, or cannot be written.
 pub fn build(optimised: bool, output: &Path) -> Result<PathBuf> {
+    server::build_static(optimised)?;
     write_manual()?;
-    std::fs::create_dir_all(output)
-        .with_context(|| format!("cannot make {}", output.display()))?;
+    fs::create_dir_all(output).with_context(|| format!("cannot make {}", output.display()))?;
     let mut deb = Command::new(cargo_deb());
     deb.args(["--package", "talos-pxe", "--no-build", "--target"]);
     deb.arg(format!("{}-unknown-linux-gnu", std::env::consts::ARCH));
@@ -56,14 +56,11 @@ pub fn build(optimised: bool, output: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(package))
 }
 
-/// Writes the manual and the shell completions to `target/manual`.
-///
-/// # Errors
-/// When they cannot be made.
-pub fn write_manual() -> Result<PathBuf> {
-    let folder = repository().join("target/manual");
+/// Writes the manual and the shell completions to `target/manual`, where the package's description
+/// looks for them.
+fn write_manual() -> Result<()> {
     let mut manual = exec::cargo();
     manual.args(["run", "--quiet", "--package", "talos-pxe", "--example", "manual", "--"]);
-    exec::output_with_errors_shown(manual.arg(&folder).current_dir(repository()))?;
-    Ok(folder)
+    manual.arg(repository().join("target/manual")).current_dir(repository());
+    exec::output_with_errors_shown(&mut manual).map(drop)
 }

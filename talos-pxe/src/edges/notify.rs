@@ -9,6 +9,11 @@ pub fn serving(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
+/// We started, and cannot serve as long as there is no interface `name`.
+pub fn waiting_for(name: &str) {
+    tell(&[NotifyState::Status(&format!("waiting for an interface {name}"))]);
+}
+
 /// We have stopped serving and clean up, then end.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);

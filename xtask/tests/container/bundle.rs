@@ -47,7 +47,8 @@ impl Bundle {
             exec::output(&mut command).map(|output| output.trim().to_owned())
         };
         fs::create_dir_all(folder)?;
-        let from = |kind: &str| buildah(&["pull", "--quiet", &format!("{kind}:{}", archive.display())]);
+        let from =
+            |kind: &str| buildah(&["pull", "--quiet", &format!("{kind}:{}", archive.display())]);
         let image = from("oci-archive")?;
         ensure!(image == from("docker-archive")?, "Docker's readers find another image in it");
         let container = buildah(&["from", "--pull-never", &image])?;
@@ -89,9 +90,7 @@ impl Bundle {
         let service = &self.service;
         let granted = |right: &&String| !withheld.contains(&right.as_str());
         let rights: Vec<&String> = service.capabilities.iter().filter(granted).collect();
-        let mount = |kind: &str, to: &str, options: &[&str]| {
-            json!({ "destination": to, "type": kind, "source": kind, "options": options })
-        };
+        let mount = |kind: &str, to: &str, options: &[&str]| json!({ "destination": to, "type": kind, "source": kind, "options": options });
         let mut mounts = vec![
             mount("proc", "/proc", &["nosuid", "nodev", "noexec", "relatime"]),
             mount("tmpfs", "/dev", &["nosuid", "strictatime", "mode=755", "size=65536k", "ro"]),
@@ -99,10 +98,12 @@ impl Bundle {
         ];
         for tmpfs in &service.tmpfs {
             let (to, options) = tmpfs.split_once(':').unwrap_or((tmpfs, ""));
-            let options: Vec<&str> = options.split(',').filter(|option| !option.is_empty()).collect();
+            let options: Vec<&str> =
+                options.split(',').filter(|option| !option.is_empty()).collect();
             mounts.push(mount("tmpfs", to, &options));
         }
-        let limits = service.rlimits.iter().map(|limit| limit_of(limit)).collect::<Result<Vec<_>>>()?;
+        let limits =
+            service.rlimits.iter().map(|limit| limit_of(limit)).collect::<Result<Vec<_>>>()?;
         Ok(json!({
             "ociVersion": "1.0.2",
             "process": {

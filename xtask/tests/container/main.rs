@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use xtask::container;
 use xtask::lab::accel::AccelChoice;
 use xtask::lab::guest::Guest;
 use xtask::lab::qemu::{Firmware, Spec};
 use xtask::lab::root::{self, Role, System};
 use xtask::lab::{Host, Lab, server};
-use xtask::container;
 
 use bundle::Bundle;
 

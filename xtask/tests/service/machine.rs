@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -21,12 +21,11 @@ pub struct Machine {
 impl Machine {
     /// Starts it with the network of `host`. It installs `package`, starts the service with the
     /// files of the lab's folder `root`, and says what it finds.
-    pub fn start(lab: &Lab, host: &Host, package: &std::path::Path) -> Result<Machine> {
+    pub fn start(lab: &Lab, host: &Host, package: &Path) -> Result<Machine> {
         let folder = lab.dir().to_owned();
-        for (name, script) in [
-            ("machine.sh", include_str!("machine.sh")),
-            ("probe.sh", include_str!("probe.sh")),
-        ] {
+        for (name, script) in
+            [("machine.sh", include_str!("machine.sh")), ("probe.sh", include_str!("probe.sh"))]
+        {
             fs::write(folder.join(name), script)?;
         }
         let group = format!("talos-pxe-test-{}", std::process::id());
@@ -37,9 +36,9 @@ impl Machine {
         Ok(Machine { process, folder, group })
     }
 
-    /// Waits until it says this.
-    pub fn says(&mut self, text: &str) -> Result<()> {
-        self.process()?.wait_for(text, SOON).map(drop)
+    /// Waits until it says this, and returns the line.
+    pub fn says(&mut self, text: &str) -> Result<String> {
+        Ok(self.process()?.wait_for(text, SOON)?.text)
     }
 
     /// Checks that it has said this.
@@ -47,11 +46,6 @@ impl Machine {
         let process = self.process()?;
         let log = process.text();
         process.find(text).with_context(|| format!("no {text:?} in:\n{log}")).map(drop)
-    }
-
-    /// All that it said.
-    pub fn text(&self) -> String {
-        self.process.as_ref().map(Process::text).unwrap_or_default()
     }
 
     /// Lets it stop the service.
