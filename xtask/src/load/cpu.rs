@@ -32,8 +32,7 @@ pub fn model() -> String {
     name.map_or_else(|| "unknown CPU".to_owned(), |(_, name)| name.to_owned())
 }
 
-/// The CPU time that processes, and children that they have waited for, have taken, in seconds, to a
-/// hundredth.
+/// The CPU time that processes have taken, in seconds, to a hundredth.
 ///
 /// # Errors
 /// When one of them has ended.
@@ -42,10 +41,9 @@ pub fn seconds_of(processes: &[u32]) -> Result<f64> {
     for process in processes {
         let file = format!("/proc/{process}/stat");
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
-        // The name in brackets may hold anything; `utime`, `stime` and
-        // those of children are fields 14 to 17.
+        // The name in brackets may hold anything; `utime` and `stime` are fields 14 and 15.
         let (_, fields) = text.rsplit_once(')').unwrap_or_default();
-        let times = fields.split_whitespace().skip(11).take(4);
+        let times = fields.split_whitespace().skip(11).take(2);
         ticks += times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>();
     }
     Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)

@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod frame;
 pub mod inject;
 pub mod instruction;
+pub mod meter;
 pub mod packets;
 pub mod rack;
 pub mod reply;

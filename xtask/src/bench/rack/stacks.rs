@@ -14,6 +14,7 @@ use crate::lab::process::Process;
 use crate::lab::server::Server;
 use crate::lab::{Host, Lab};
 use crate::load::cpu;
+use crate::load::meter::Meter;
 use crate::load::rack::files::{BOOT_FILES, FIRMWARE, SCRIPT};
 use crate::load::rack::{Network, Plan};
 use crate::load::tftp::Load;
@@ -48,6 +49,7 @@ impl Kind {
 pub struct Stack {
     /// Where the machines are.
     pub network: Network,
+    meter: Meter,
     server: Option<Server>,
     peers: Vec<Process>,
     _host: Host,
@@ -57,9 +59,10 @@ pub struct Stack {
 /// What a server has used.
 #[derive(Clone, Copy, Debug)]
 pub struct Used {
-    /// CPU seconds of all its processes.
+    /// CPU seconds of all its processes since it was ready.
     pub cpu: f64,
-    /// The most memory that its processes have held, in octets.
+    /// The most memory that its processes have held, in octets, without those that tftpd-hpa
+    /// starts for every transfer.
     pub memory: u64,
 }
 
@@ -88,7 +91,10 @@ impl Stack {
             }
         }
         let network = Network::open(&host, &far, Ipv4Addr::from(ADDRESS))?;
-        Ok(Stack { network, server, peers, _host: host, _far: far })
+        let ours = server.iter_mut().map(|server| server.process().id());
+        let processes: Vec<u32> = ours.chain(peers.iter().map(Process::id)).collect();
+        let meter = Meter::start(&processes)?;
+        Ok(Stack { network, meter, server, peers, _host: host, _far: far })
     }
 
     /// What it has used so far.
@@ -103,7 +109,7 @@ impl Stack {
             processes.push(process.id());
         }
         let memory = processes.iter().map(|process| cpu::peak_memory_of(*process));
-        Ok(Used { cpu: cpu::seconds_of(&processes)?, memory: memory.sum::<Result<u64>>()? })
+        Ok(Used { cpu: self.meter.seconds()?, memory: memory.sum::<Result<u64>>()? })
     }
 }
 
