@@ -54,7 +54,7 @@ UNIT
 cp "$folder/probe.sh" probe.sh
 mkdir -p run/systemd/system/talos-pxe.service.d
 printf '[Service]\nStandardError=file:/said\n' >run/systemd/system/talos-pxe.service.d/log.conf
-mkdir -p srv
+mount -t tmpfs tmpfs srv
 cp -r "$folder/root" srv/talos-pxe
 mkdir -p mnt
 pivot_root . mnt
@@ -63,5 +63,5 @@ exec 3<&0
 cat <>said &
 cat <&3 1<>go &
 umount -l mnt
-exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=probe.service \
-    --log-target=null --show-status=0 <dev/null
+exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+    /lib/systemd/systemd --system --unit=probe.service --log-target=null --show-status=0 <dev/null
