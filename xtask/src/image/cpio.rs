@@ -65,7 +65,7 @@ impl<W: Write> Archive<'_, W> {
     /// Ends a part of `length` bytes with at least `zeros` zeros.
     fn pad(&mut self, length: usize, zeros: usize) -> Result<()> {
         let zeros = zeros + length.next_multiple_of(4) - length;
-        Ok(self.out.write_all(&[0; 4][..zeros.min(4)])?)
+        (0..zeros).try_for_each(|_| Ok(self.out.write_all(&[0])?))
     }
 }
 

@@ -171,11 +171,11 @@ fn is_wanted(file: &str) -> bool {
     let path = file.strip_prefix("kernel/").unwrap_or(file);
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
     let name = name.split(".ko").next().unwrap_or(name);
-    let within = |wanted: &&str| {
-        folder.strip_prefix(*wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let within = |wanted: &str| {
+        folder.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     // PC cards went out before the network booted.
-    FOLDERS.iter().any(|wanted| within(&wanted)) && !name.ends_with("_cs")
+    FOLDERS.iter().any(|wanted| within(wanted)) && !name.ends_with("_cs")
         || MODULES.iter().any(|wanted| wanted.replace('-', "_") == name.replace('-', "_"))
 }
 
