@@ -56,7 +56,7 @@ pub fn build(optimised: bool, output: &Path) -> Result<PathBuf> {
     Ok(PathBuf::from(package))
 }
 
-/// Writes the manual and the shell completions to `target/manual`, where the package's description
+/// Writes the manual, the shell completions and the config file to `target/manual`, where the package's description
 /// looks for them.
 fn write_manual() -> Result<()> {
     let mut manual = exec::cargo();

@@ -78,7 +78,7 @@ fn has_all_it_should(package: &Path) -> Result<()> {
         "usr/lib/systemd/system/talos-pxe.service",
         "usr/lib/sysusers.d/talos-pxe.conf",
         "usr/lib/tmpfiles.d/talos-pxe.conf",
-        "etc/default/talos-pxe",
+        "etc/talos-pxe/talos-pxe.toml",
         "usr/share/man/man1/talos-pxe.1.gz",
         "usr/share/man/man1/talos-pxe-machines-assign.1.gz",
         "usr/share/bash-completion/completions/talos-pxe",

@@ -8,7 +8,7 @@ DEBIAN_FRONTEND=noninteractive dpkg --force-depends --no-triggers --install /tal
 systemctl is-active --quiet talos-pxe && fail "it runs without having been asked for"
 systemctl is-enabled --quiet talos-pxe && fail "it would start with the machine"
 
-printf '%s\n' TALOS_PXE_IF=eth0 TALOS_PXE_MODE=server TALOS_PXE_XDP=native >>/etc/default/talos-pxe
+printf '%s = "%s"\n' if eth0 mode server xdp native >>/etc/talos-pxe/talos-pxe.toml
 chown -R talos-pxe: /srv/talos-pxe
 systemd-analyze verify --man=no talos-pxe.service
 systemctl start talos-pxe
