@@ -36,7 +36,7 @@ struct Sample {
 
 /// A server at the end of a cable.
 struct Bed {
-    name: &'static str,
+    name: String,
     far: Host,
     processes: Vec<u32>,
     _running: Running,
@@ -54,25 +54,34 @@ pub fn main(http: &Http) -> Result<()> {
     let daemon = server::build_release()?;
     let root = root(lab.dir())?;
     let machine = Machine::this();
-    let beds = [ours(&lab, &daemon, &root)?, peer(&lab, &root)?];
+    let mut beds = vec![ours("talos-pxe".to_owned(), &lab, &daemon, &root)?];
+    for program in &http.programs {
+        beds.push(ours(program.display().to_string(), &lab, program, &root)?);
+    }
+    beds.push(peer(&lab, &root)?);
     let (rounds, time) = if http.quick { (3, 1) } else { (7, 4) };
     let mut rows = Vec::new();
     for clients in CLIENTS {
-        let mut samples = [Vec::new(), Vec::new()];
-        for round in 1..=rounds {
-            // In turn, so that what disturbs the machine disturbs both; the other first each time.
-            for side in if round % 2 == 0 { [1, 0] } else { [0, 1] } {
+        let mut samples = vec![Vec::new(); beds.len()];
+        for round in 0..rounds {
+            // In turn, so that what disturbs the machine disturbs all; another first each time.
+            for turn in 0..beds.len() {
+                let side = (round + turn) % beds.len();
                 let (Some(bed), Some(samples)) = (beds.get(side), samples.get_mut(side)) else {
                     continue;
                 };
+                let round = round + 1;
                 let what = format!("{}: {clients} clients, round {round} of {rounds}", bed.name);
                 let measure = || bed.measure(clients, Duration::from_secs(time));
                 samples.push(progress::during(&what, measure)?);
             }
         }
-        rows.push(Row { clients, samples });
+        for (bed, samples) in beds.iter().zip(samples) {
+            rows.push(Row { clients, server: bed.name.clone(), samples });
+        }
     }
-    let memory = beds.iter().map(Bed::peak_memory).collect::<Result<Vec<_>>>()?;
+    let memory = |bed: &Bed| Ok((bed.name.clone(), bed.peak_memory()?));
+    let memory = beds.iter().map(memory).collect::<Result<Vec<_>>>()?;
     println!("{}", markdown(&machine, &rows, &memory));
     if let Some(file) = &http.json {
         let text = format!("{:#}\n", json(&machine, &rows, &memory));
@@ -81,7 +90,7 @@ pub fn main(http: &Http) -> Result<()> {
     Ok(())
 }
 
-/// What both serve: one image of real pages, so that none is read from a hole.
+/// What all serve: one image of real pages, so that none is read from a hole.
 fn root(lab: &Path) -> Result<std::path::PathBuf> {
     let root = lab.join("root");
     fs::create_dir_all(root.join("assets"))?;
@@ -90,7 +99,7 @@ fn root(lab: &Path) -> Result<std::path::PathBuf> {
     Ok(root)
 }
 
-fn ours(lab: &Lab, daemon: &Path, root: &Path) -> Result<Bed> {
+fn ours(name: String, lab: &Lab, daemon: &Path, root: &Path) -> Result<Bed> {
     let (host, far) = cable(lab)?;
     let state = tempfile::tempdir_in(lab.dir())?.keep();
     let (root, state) = (root.display().to_string(), state.display().to_string());
@@ -98,7 +107,7 @@ fn ours(lab: &Lab, daemon: &Path, root: &Path) -> Result<Bed> {
     let flags = ["--mode", "server", "--addr", network, "--root", &root, "--state", &state];
     let mut server = Server::start(daemon, &host, flags)?;
     let processes = vec![server.process().id()];
-    Ok(Bed { name: "talos-pxe", far, processes, _running: Running::Ours { _server: server } })
+    Ok(Bed { name, far, processes, _running: Running::Ours { _server: server } })
 }
 
 fn peer(lab: &Lab, root: &Path) -> Result<Bed> {
@@ -106,7 +115,8 @@ fn peer(lab: &Lab, root: &Path) -> Result<Bed> {
     let folder = tempfile::tempdir_in(lab.dir())?.keep();
     let running = nginx(&host, root, &folder)?;
     let processes = running.iter().map(Process::id).collect();
-    Ok(Bed { name: "nginx", far, processes, _running: Running::Nginx { _processes: running } })
+    let name = "nginx".to_owned();
+    Ok(Bed { name, far, processes, _running: Running::Nginx { _processes: running } })
 }
 
 /// The server's host and the clients' one.
@@ -134,63 +144,68 @@ impl Bed {
     }
 }
 
-/// Both servers with so many clients.
+/// One server with so many clients.
 struct Row {
     clients: usize,
-    /// Ours, nginx's.
-    samples: [Vec<Sample>; 2],
+    server: String,
+    samples: Vec<Sample>,
 }
 
 impl Row {
-    fn of(&self, side: usize, what: fn(&Sample) -> f64) -> Spread {
-        let samples = self.samples.get(side).map(Vec::as_slice).unwrap_or_default();
-        Spread::of(samples.iter().map(what).collect())
+    fn rate(&self) -> Spread {
+        Spread::of(self.samples.iter().map(|sample| sample.megabytes).collect())
+    }
+
+    fn cpu(&self) -> Spread {
+        Spread::of(self.samples.iter().map(|sample| sample.cpu).collect())
+    }
+
+    /// The row of nginx with as many clients.
+    fn peer<'a>(&self, rows: &'a [Row]) -> Option<&'a Row> {
+        rows.iter().find(|row| row.clients == self.clients && row.server == "nginx")
     }
 }
 
-fn markdown(machine: &Machine, rows: &[Row], memory: &[u64]) -> String {
+fn markdown(machine: &Machine, rows: &[Row], memory: &[(String, u64)]) -> String {
     let mut text = format!("{}\n\n", machine.line());
     text.push_str(
         "A file of 100 MiB by HTTP over a veth cable: medians, and in brackets the least and the \
-         most of all rounds.\n\n\
-         | clients | talos-pxe MB/s | nginx MB/s | ratio | talos-pxe CPU s/GB | nginx CPU s/GB | \
-         ratio |\n| ---: | --- | --- | ---: | --- | --- | ---: |\n",
+         most of all rounds; the ratios are to nginx.\n\n\
+         | clients | server | MB/s | ratio | CPU s/GB | ratio |\n\
+         | ---: | --- | --- | ---: | --- | ---: |\n",
     );
     for row in rows {
-        let rate = [0, 1].map(|side| row.of(side, |sample| sample.megabytes));
-        let cpu = [0, 1].map(|side| row.of(side, |sample| sample.cpu));
-        let [ours, peer] = rate;
-        let [our_cpu, peer_cpu] = cpu;
+        let ratio = |of: fn(&Row) -> Spread| {
+            row.peer(rows).map_or(f64::NAN, |peer| of(row).median / of(peer).median)
+        };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {:.2} | {} | {} | {:.2} |",
+            "| {} | {} | {} | {:.2} | {} | {:.2} |",
             row.clients,
-            ours.text(0),
-            peer.text(0),
-            ours.median / peer.median,
-            our_cpu.text(3),
-            peer_cpu.text(3),
-            our_cpu.median / peer_cpu.median,
+            row.server,
+            row.rate().text(0),
+            ratio(Row::rate),
+            row.cpu().text(3),
+            ratio(Row::cpu),
         );
     }
-    let megabytes = |octets: &u64| format!("{:.1}", *octets as f64 / 1e6);
+    let megabytes = |(name, octets): &(String, u64)| format!("{name} {:.1}", *octets as f64 / 1e6);
     let memory: Vec<String> = memory.iter().map(megabytes).collect();
-    let _ = writeln!(text, "\nPeak memory in MB (talos-pxe, nginx): {}", memory.join(", "));
+    let _ = writeln!(text, "\nPeak memory in MB: {}", memory.join(", "));
     text
 }
 
-fn json(machine: &Machine, rows: &[Row], memory: &[u64]) -> serde_json::Value {
-    let side = |row: &Row, side| {
+fn json(machine: &Machine, rows: &[Row], memory: &[(String, u64)]) -> serde_json::Value {
+    let row = |row: &Row| {
         json!({
-            "megabytes_per_second": row.of(side, |sample| sample.megabytes).json(),
-            "cpu_seconds_per_gigabyte": row.of(side, |sample| sample.cpu).json(),
+            "clients": row.clients,
+            "server": row.server,
+            "megabytes_per_second": row.rate().json(),
+            "cpu_seconds_per_gigabyte": row.cpu().json(),
         })
     };
-    let rows: Vec<_> = rows
-        .iter()
-        .map(|row| {
-            json!({ "clients": row.clients, "talos-pxe": side(row, 0), "nginx": side(row, 1) })
-        })
-        .collect();
+    let memory: serde_json::Map<_, _> =
+        memory.iter().map(|(name, octets)| (name.clone(), json!(octets))).collect();
+    let rows: Vec<_> = rows.iter().map(row).collect();
     json!({ "machine": machine.line(), "rows": rows, "peak_memory_octets": memory })
 }

@@ -70,7 +70,8 @@ struct Dhcp {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask bench http --quick              Half a minute.
-  cargo xtask bench http --json http.json     All of it, and the figures in a file.")]
+  cargo xtask bench http --json http.json     All of it, and the figures in a file.
+  cargo xtask bench http --program ./talos-pxe-before")]
 struct Http {
     /// Fewer and shorter rounds.
     #[arg(long)]
@@ -79,6 +80,10 @@ struct Http {
     /// Write all figures to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Measure another build of talos-pxe too; may be given several times.
+    #[arg(long = "program", value_name = "PATH")]
+    programs: Vec<PathBuf>,
 }
 
 /// TFTP: a boot file to 1, 50 and 500 clients, window 1, 4 and 16, with and without loss, beside
