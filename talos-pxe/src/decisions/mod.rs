@@ -12,3 +12,4 @@ pub mod inventory;
 pub mod preflight;
 pub mod ra;
 pub mod tftp;
+pub mod transfers;

@@ -22,8 +22,6 @@ use crate::setup::{self, Group};
 
 const ADDRESS: [u8; 4] = [10, 77, 0, 1];
 const PORT: u16 = 8080;
-/// How many clients download at the same time.
-const CLIENTS: [usize; 3] = [1, 64, 1000];
 
 /// One server in one round.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +59,7 @@ pub fn main(http: &Http) -> Result<()> {
     beds.push(peer(&lab, &root)?);
     let (rounds, time) = if http.quick { (3, 1) } else { (7, 4) };
     let mut rows = Vec::new();
-    for clients in CLIENTS {
+    for clients in http.clients.iter().copied().map(usize::from) {
         let mut samples = vec![Vec::new(); beds.len()];
         for round in 0..rounds {
             // In turn, so that what disturbs the machine disturbs all; another first each time.

@@ -81,6 +81,11 @@ struct Http {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
+    /// How many clients download at the same time; may be given several times.
+    #[arg(long = "clients", value_name = "N", default_values_t = [1, 64, 1000],
+          value_parser = clap::value_parser!(u16).range(1..=8000))]
+    clients: Vec<u16>,
+
     /// Measure another build of talos-pxe too; may be given several times.
     #[arg(long = "program", value_name = "PATH")]
     programs: Vec<PathBuf>,
