@@ -4,8 +4,9 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn client(number: u8) -> IpAddr {
-    [10, 0, 0, number].into()
+fn client(number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    [10, 0, high, low].into()
 }
 
 fn at(millis: u64) -> BootTime {
@@ -105,7 +106,7 @@ fn who_stalls_takes_nobodys_turn() {
 /// Sends for some seconds at a rate that depends on how many run; says how many may then.
 fn found_for(rate: impl Fn(usize) -> u64) -> usize {
     let mut line = line(Limit::Auto);
-    let ids: Vec<Id> = (0..200).map(|number| line.begin(at(0), client(number))).collect();
+    let ids: Vec<Id> = (0..400).map(|number| line.begin(at(0), client(number))).collect();
     for tick in 0..80 {
         let now = at(tick * 100);
         let running: Vec<Id> = ids.iter().copied().filter(|id| goes(&mut line, now, *id)).collect();
@@ -139,7 +140,7 @@ proptest! {
     #[test]
     fn all_have_their_turn(
         most in 1_usize..5,
-        steps in prop::collection::vec((0_u8..12, any::<bool>(), 0_u64..900), 1..200),
+        steps in prop::collection::vec((0_u16..12, any::<bool>(), 0_u64..900), 1..200),
     ) {
         let mut line = line(Limit::Most(most));
         let (mut now, mut ids, mut heard) = (at(0), Vec::new(), BTreeMap::new());
@@ -184,7 +185,7 @@ proptest! {
 
     /// Those who ask for one image each are served in the order in which they came.
     #[test]
-    fn the_line_is_in_order(most in 1_usize..5, count in 1_u8..40) {
+    fn the_line_is_in_order(most in 1_usize..5, count in 1_u16..40) {
         let mut line = line(Limit::Most(most));
         let ids: Vec<Id> = (0..count).map(|number| line.begin(at(0), client(number))).collect();
         let mut order = Vec::new();

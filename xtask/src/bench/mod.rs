@@ -5,6 +5,8 @@ mod dhcp;
 mod exchanges;
 mod generator;
 mod http;
+mod image_servers;
+mod image_turns;
 mod images;
 mod ratios;
 mod report;
@@ -71,6 +73,7 @@ struct Dhcp {
 #[command(after_help = "Examples:
   cargo xtask bench http --quick              Half a minute.
   cargo xtask bench http --json http.json     All of it, and the figures in a file.
+  cargo xtask bench http --turns              What --max-transfers does, too.
   cargo xtask bench http --program ./talos-pxe-before")]
 struct Http {
     /// Fewer and shorter rounds.
@@ -80,6 +83,10 @@ struct Http {
     /// Write all figures to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Measure when 64 and 200 clients that ask at once have the image, by --max-transfers.
+    #[arg(long)]
+    turns: bool,
 
     /// How many clients download at the same time; may be given several times.
     #[arg(long = "clients", value_name = "N", default_values_t = [1, 64, 1000],
