@@ -25,7 +25,7 @@ const STALLED: Duration = Duration::from_secs(1);
 /// How many run at once to begin with, when that is to be found out.
 const FIRST: usize = 16;
 /// How long a rate is measured for.
-const MEASURED: Duration = Duration::from_millis(500);
+const MEASURED: Duration = Duration::from_secs(1);
 /// How long to wait after more transfers brought nothing, until it is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
 /// How long a client keeps its place between two images.
