@@ -102,7 +102,7 @@ struct Http {
 /// tftpd-hpa, dnsmasq and atftpd.
 ///
 /// All servers send the same file over a cable of their own, in turn; every octet is checked. A
-/// window that a server does not grant is left out.
+/// server that knows of no windows is left out where one is asked for; talos-pxe grants up to 8.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask bench tftp --quick              Some minutes.

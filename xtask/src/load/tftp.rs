@@ -37,7 +37,7 @@ pub struct Load<'a> {
     pub content: &'a [u8],
     /// How many clients ask for it at the same time.
     pub clients: usize,
-    /// How many blocks they acknowledge at a time.
+    /// How many blocks they ask to acknowledge at a time; a server may grant fewer.
     pub window: u16,
     /// The share of blocks, and of acknowledgements, that is lost; 0.01 is one in a hundred.
     pub loss: f64,
@@ -178,6 +178,8 @@ struct Client {
     /// The last block that came in order, of how many.
     last: usize,
     blocks: usize,
+    /// How many blocks are acknowledged at a time.
+    window: u16,
     /// Blocks in order since the last acknowledgement.
     unacknowledged: u16,
     /// Whether the server was told that a block was missing, and has not sent it yet.
@@ -197,6 +199,7 @@ impl Client {
             state: State::Asking,
             last: 0,
             blocks: blocks_of(load.content.len()),
+            window: 1,
             unacknowledged: 0,
             complained: false,
             news_at: now,
@@ -230,7 +233,7 @@ impl Client {
                     let lost = rng.f64() < load.loss;
                     !lost && self.on_block(load, block, packet.get(4..).unwrap_or_default(), now)?
                 }
-                (Some(OACK), _) => self.on_options(load, packet, now),
+                (Some(OACK), _) => self.on_options(load.window, packet, now),
                 (Some(ERROR), code) => {
                     let text = String::from_utf8_lossy(packet.get(4..).unwrap_or_default());
                     self.fail(&format!("error {}: {text}", code.unwrap_or_default()));
@@ -247,10 +250,11 @@ impl Client {
     }
 
     /// Whether the granted options are to be taken up.
-    fn on_options(&mut self, load: &Load<'_>, packet: &[u8], now: Instant) -> bool {
-        let terms = (granted(packet, "blksize"), granted(packet, "windowsize").unwrap_or(1));
-        if terms != (Some(BLOCK_SIZE as u16), load.window) {
-            self.fail(&format!("granted {terms:?}"));
+    fn on_options(&mut self, most: u16, packet: &[u8], now: Instant) -> bool {
+        let (block_size, window) = (granted(packet, "blksize"), granted(packet, "windowsize"));
+        self.window = window.unwrap_or(1);
+        if block_size != Some(BLOCK_SIZE as u16) || !(1..=most).contains(&self.window) {
+            self.fail(&format!("granted blocks of {block_size:?} octets, {window:?} at a time"));
             return false;
         }
         if self.state == State::Asking {
@@ -271,7 +275,7 @@ impl Client {
         if usize::from(block) != (self.last + 1) & 0xffff {
             // RFC 7440 section 4: say once where the gap is; all that is under way comes in vain.
             let ahead = block.wrapping_sub(self.last as u16);
-            let gap = (1..=load.window).contains(&ahead) && !self.complained;
+            let gap = (1..=self.window).contains(&ahead) && !self.complained;
             self.complained |= gap;
             // The end of a window that has come already: its acknowledgement was lost.
             return Ok(gap || (ahead == 0 && self.last > 0));
@@ -286,7 +290,7 @@ impl Client {
         if self.last == self.blocks {
             self.state = State::Done;
         }
-        Ok(self.state == State::Done || self.unacknowledged >= load.window)
+        Ok(self.state == State::Done || self.unacknowledged >= self.window)
     }
 
     /// Sends again, or gives up, when nothing has come for too long.
