@@ -1,3 +1,5 @@
+//! Rushes of clients, whoever comes, stalls and goes.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -23,7 +23,7 @@ const PIECES: usize = 16;
 /// that is gone costs nothing but its socket.
 const STALLED: Duration = Duration::from_secs(60);
 /// Linux's own. BBR, which some systems use instead, sends by a timer, which on a LAN brings nothing
-/// and takes a fifth of the speed.
+/// and takes a quarter of the speed.
 const CONGESTION_CONTROL: &[u8] = b"cubic";
 
 /// A connection whose writes know images.
