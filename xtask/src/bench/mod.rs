@@ -117,6 +117,11 @@ struct Tftp {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
+    /// How many clients ask at the same time; may be given several times.
+    #[arg(long = "clients", value_name = "N", default_values_t = [1, 50, 500],
+          value_parser = clap::value_parser!(u16).range(1..=5000))]
+    clients: Vec<u16>,
+
     /// Measure another build of talos-pxe too.
     #[arg(long, value_name = "PATH")]
     program: Option<PathBuf>,

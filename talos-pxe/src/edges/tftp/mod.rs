@@ -21,8 +21,7 @@ use crate::wire::tftp::{ErrorCode, Packet, Request, error};
 
 /// The longest request that we read, in octets.
 const LONGEST_REQUEST: usize = 1500;
-/// More threads than this would wait for each other. One answers some 200,000 packets a second, so
-/// half of the CPUs are left to everything else.
+/// More threads than this would wait for each other.
 const MOST_WORKERS: usize = 4;
 
 /// Serves `files`, and `script` as `boot.ipxe`, until `shutdown`; notes which of `machines` load
@@ -42,8 +41,7 @@ pub async fn serve(
     };
     socket.set_nonblocking(true).context("cannot use the TFTP socket")?;
     let socket = tokio::net::UdpSocket::from_std(socket).context("cannot use the TFTP socket")?;
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let count = (cpus / 2).clamp(1, MOST_WORKERS);
+    let count = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_WORKERS);
     let workers = (0..count).map(|_| Worker::start(*own.ip())).collect::<io::Result<Vec<_>>>();
     let server = Server {
         files,

@@ -1,12 +1,12 @@
 //! Transfers under way: a thread with a socket for all of its clients.
 //!
 //! A client waits for every block, or for every few, so what counts is how soon an
-//! acknowledgement is answered: the thread waits in the kernel for the next packets, answers each
+//! acknowledgement is answered: the thread waits in the kernel for the next packet, answers it
 //! with one system call, however many blocks that sends, and has nothing to hand to anybody else.
 
 use std::collections::HashMap;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::io::{self, IoSlice};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::sys::socket::{
-    ControlMessage, MsgFlags, MultiHeaders, SockaddrIn, recvmmsg, sendmsg, setsockopt, sockopt,
-};
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
 use tracing::{debug, info};
 
 use crate::decisions::tftp::transfer::{Step, Terms, Transfer};
@@ -28,8 +26,6 @@ const TRANSFERS: usize = 2048;
 /// How often the thread looks for clients that have fallen silent, with and without transfers.
 const BUSY: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_millis(250);
-/// How many packets are taken from the kernel at a time.
-const AT_ONCE: usize = 32;
 /// The longest packet that a client sends us after its request, in octets.
 const LONGEST_PACKET: usize = 600;
 
@@ -84,7 +80,8 @@ impl Worker {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Begins a transfer; a client that asks again from the same port begins anew.
+    /// Begins a transfer; a client that asks again from the same port begins anew, unless it is in
+    /// the middle of that transfer.
     pub(super) fn begin(
         &self,
         now: BootTime,
@@ -97,6 +94,14 @@ impl Worker {
         let (transfer, first) = Transfer::start(now, &terms, length);
         let active = Active { transfer, terms, content };
         let mut transfers = self.shared.transfers();
+        let repeats = |under_way: &Active| {
+            Arc::ptr_eq(&under_way.content, &active.content)
+                && under_way.terms == active.terms
+                && under_way.transfer.is_lively(now)
+        };
+        if transfers.get(&client).is_some_and(repeats) {
+            return Ok(());
+        }
         if transfers.len() >= TRANSFERS && !transfers.contains_key(&client) {
             return Err(Busy);
         }
@@ -132,8 +137,7 @@ impl Shared {
     }
 
     fn work(&self) {
-        let mut buffers = [[0; LONGEST_PACKET]; AT_ONCE];
-        let mut heads = MultiHeaders::preallocate(AT_ONCE, None);
+        let mut packet = [0; LONGEST_PACKET];
         let mut looked = BootTime::now();
         let mut patience = None;
         while !self.ends.load(Ordering::Relaxed) {
@@ -141,19 +145,10 @@ impl Shared {
             if patience != Some(wanted) {
                 patience = self.socket.set_read_timeout(Some(wanted)).ok().map(|()| wanted);
             }
-            let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
-            let flags = MsgFlags::MSG_WAITFORONE;
-            let received =
-                recvmmsg(self.socket.as_raw_fd(), &mut heads, slices.iter_mut(), flags, None);
+            let received = self.socket.recv_from(&mut packet);
             let now = BootTime::now();
-            if let Ok(packets) = received {
-                let mut transfers = self.transfers();
-                for packet in packets {
-                    let address: Option<SockaddrIn> = packet.address;
-                    if let (Some(client), Some(bytes)) = (address, packet.iovs().next()) {
-                        self.on_packet(&mut transfers, now, client.into(), bytes);
-                    }
-                }
+            if let Ok((length, SocketAddr::V4(client))) = received {
+                self.on_packet(now, client, packet.get(..length).unwrap_or_default());
             }
             if now.since(looked) >= BUSY {
                 looked = now;
@@ -162,13 +157,8 @@ impl Shared {
         }
     }
 
-    fn on_packet(
-        &self,
-        transfers: &mut HashMap<SocketAddrV4, Active>,
-        now: BootTime,
-        client: SocketAddrV4,
-        packet: &[u8],
-    ) {
+    fn on_packet(&self, now: BootTime, client: SocketAddrV4, packet: &[u8]) {
+        let mut transfers = self.transfers();
         // Late packets of a transfer that is over are common.
         let Some(active) = transfers.get_mut(&client) else { return };
         match Packet::parse(packet) {
