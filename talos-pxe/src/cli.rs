@@ -21,6 +21,7 @@ use crate::decisions::bootstrap;
 use crate::decisions::dhcp::pool::AddressRange;
 use crate::decisions::dns;
 use crate::decisions::interface::{ModeChoice, Settings};
+use crate::decisions::transfers::Limit;
 use crate::wire::{AssetPath, Hostname};
 
 /// Boots every PXE-capable machine on the network into Talos Linux.
@@ -210,6 +211,12 @@ pub struct Serve {
     #[arg(long, value_name = "N", default_value_t = DEFAULT_CAPACITY, env = "TALOS_PXE_XDP_MACHINES",
           value_parser = clap::value_parser!(u32).range(1..=i64::from(Choice::MOST_BUCKETS)))]
     pub xdp_machines: u32,
+
+    /// How many machines load an image at full speed at a time; the others wait in line, and get a
+    /// little every two seconds. auto: as many as it takes to fill the link.
+    #[arg(long, value_name = "N|auto|off", default_value_t = Limit::Auto,
+          env = "TALOS_PXE_MAX_TRANSFERS")]
+    pub max_transfers: Limit,
 
     /// Folder with iPXE's binaries (default: `firmware` in the root, or else /usr/lib/ipxe).
     #[arg(long, value_name = "DIR", env = "TALOS_PXE_FIRMWARE")]

@@ -13,3 +13,4 @@ pub mod inventory;
 pub mod preflight;
 pub mod ra;
 pub mod tftp;
+pub mod transfers;

@@ -5,6 +5,8 @@ mod dhcp;
 mod exchanges;
 mod generator;
 mod http;
+mod image_servers;
+mod image_turns;
 mod images;
 mod rack;
 mod ratios;
@@ -74,7 +76,9 @@ struct Dhcp {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask bench http --quick              Half a minute.
-  cargo xtask bench http --json http.json     All of it, and the figures in a file.")]
+  cargo xtask bench http --json http.json     All of it, and the figures in a file.
+  cargo xtask bench http --turns              What --max-transfers does, too.
+  cargo xtask bench http --program ./talos-pxe-before")]
 struct Http {
     /// Fewer and shorter rounds.
     #[arg(long)]
@@ -83,13 +87,26 @@ struct Http {
     /// Write all figures to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// Measure when 64 and 200 clients that ask at once have the image, by --max-transfers.
+    #[arg(long)]
+    turns: bool,
+
+    /// How many clients download at the same time; may be given several times.
+    #[arg(long = "clients", value_name = "N", default_values_t = [1, 64, 1000],
+          value_parser = clap::value_parser!(u16).range(1..=8000))]
+    clients: Vec<u16>,
+
+    /// Measure another build of talos-pxe too; may be given several times.
+    #[arg(long = "program", value_name = "PATH")]
+    programs: Vec<PathBuf>,
 }
 
 /// TFTP: a boot file to 1, 50 and 500 clients, window 1, 4 and 16, with and without loss, beside
 /// tftpd-hpa, dnsmasq and atftpd.
 ///
 /// All servers send the same file over a cable of their own, in turn; every octet is checked. A
-/// window that a server does not grant is left out.
+/// server that knows of no windows is left out where one is asked for; talos-pxe grants up to 8.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask bench tftp --quick              Some minutes.
@@ -103,6 +120,11 @@ struct Tftp {
     /// Write all figures to a file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    /// How many clients ask at the same time; may be given several times.
+    #[arg(long = "clients", value_name = "N", default_values_t = [1, 50, 500],
+          value_parser = clap::value_parser!(u16).range(1..=5000))]
+    clients: Vec<u16>,
 
     /// Measure another build of talos-pxe too.
     #[arg(long, value_name = "PATH")]

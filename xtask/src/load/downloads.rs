@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -51,27 +52,61 @@ pub fn run(netns: &Netns, file: &File<'_>, clients: usize, time: Duration) -> Re
         let mut scratch = vec![0; AT_ONCE];
         let (start, mut octets) = (Instant::now(), 0);
         while start.elapsed() < time {
-            events.clear();
-            let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
-            epoll::wait(&ready, rustix::buffer::spare_capacity(&mut events), Some(&patience))?;
-            ensure!(!events.is_empty(), "{} sends nothing for 5 s", file.server);
+            wait(&ready, file, &mut events)?;
             for event in &events {
                 let number = event.data.u64() as usize;
                 let Some(connection) = connections.get_mut(number) else { continue };
                 octets += connection.take(&mut scratch)?;
                 if connection.ended {
-                    ensure!(
-                        connection.octets >= file.size,
-                        "{} ended a download after {} octets",
-                        file.server,
-                        connection.octets
-                    );
+                    connection.check(file)?;
                     *connection = connect(&ready, file, number)?;
                 }
             }
         }
         Ok(Got { octets, time: start.elapsed() })
     })
+}
+
+/// Lets so many clients download the file once, all from the same moment on; says how long each
+/// took, the fastest first.
+///
+/// # Errors
+/// As for [`run`].
+pub fn once(netns: &Netns, file: &File<'_>, clients: usize) -> Result<Vec<Duration>> {
+    netns.inside(|| {
+        let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let start = Instant::now();
+        let mut connections = Vec::new();
+        for number in 0..clients {
+            connections.push(Some(connect(&ready, file, number)?));
+        }
+        let mut events = Vec::with_capacity(256);
+        let mut scratch = vec![0; AT_ONCE];
+        let mut times = Vec::new();
+        while times.len() < clients {
+            wait(&ready, file, &mut events)?;
+            for event in &events {
+                let Some(slot) = connections.get_mut(event.data.u64() as usize) else { continue };
+                let Some(connection) = slot else { continue };
+                connection.take(&mut scratch)?;
+                if connection.ended {
+                    connection.check(file)?;
+                    *slot = None;
+                    times.push(start.elapsed());
+                }
+            }
+        }
+        Ok(times)
+    })
+}
+
+/// Waits for connections that have something.
+fn wait(ready: &OwnedFd, file: &File<'_>, events: &mut Vec<epoll::Event>) -> Result<()> {
+    events.clear();
+    let patience = Timespec { tv_sec: 5, tv_nsec: 0 };
+    epoll::wait(ready, rustix::buffer::spare_capacity(events), Some(&patience))?;
+    ensure!(!events.is_empty(), "{} sends nothing for 5 s", file.server);
+    Ok(())
 }
 
 struct Connection {
@@ -91,6 +126,13 @@ fn connect(ready: &impl std::os::fd::AsFd, file: &File<'_>, number: usize) -> Re
 }
 
 impl Connection {
+    /// That an ended download is a whole one.
+    fn check(&self, file: &File<'_>) -> Result<()> {
+        let File { server, size, .. } = file;
+        ensure!(self.octets >= *size, "{server} ended a download after {} octets", self.octets);
+        Ok(())
+    }
+
     /// Takes what has come, once, so that every client has its turn.
     fn take(&mut self, scratch: &mut [u8]) -> Result<u64> {
         match recv(&self.stream, scratch, RecvFlags::TRUNC) {

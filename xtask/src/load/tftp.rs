@@ -29,7 +29,7 @@ pub struct Load<'a> {
     pub block_size: usize,
     /// How many clients ask for it at the same time.
     pub clients: usize,
-    /// How many blocks they acknowledge at a time.
+    /// How many blocks they ask to acknowledge at a time; a server may grant fewer.
     pub window: u16,
     /// The share of blocks, and of acknowledgements, that is lost; 0.01 is one in a hundred.
     pub loss: f64,

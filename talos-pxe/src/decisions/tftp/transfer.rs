@@ -23,6 +23,8 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(30);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// How long a client may be silent until it is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long after an answer a client has certainly not begun anew.
+const LIVELY: Duration = Duration::from_secs(3);
 
 /// What client and server agree upon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +102,9 @@ pub struct Transfer {
     /// How long the client takes to answer, once known, and how much that varies.
     answers_in: Option<(Duration, Duration)>,
     wait: Duration,
+    /// When the client answered last, and whether it ever did.
     heard_at: BootTime,
+    heard: bool,
 }
 
 impl Transfer {
@@ -118,6 +122,7 @@ impl Transfer {
             answers_in: None,
             wait: FIRST_WAIT,
             heard_at: now,
+            heard: false,
         };
         let step = transfer.send();
         (transfer, step)
@@ -136,7 +141,7 @@ impl Transfer {
             self.lacks_first |= further == 0;
             return Step::Nothing;
         }
-        self.heard_at = now;
+        (self.heard_at, self.heard) = (now, true);
         if self.first_time {
             self.learn(now.since(self.sent_at));
         }
@@ -168,6 +173,13 @@ impl Transfer {
             return Step::Blocks(self.sent..=self.sent);
         }
         self.send()
+    }
+
+    /// Whether the client has answered a moment ago. Then a request for the same file that comes from
+    /// it now is one that it repeated earlier, while it waited: to begin anew would leave both
+    /// waiting for an answer that the other has given already.
+    pub fn is_lively(&self, now: BootTime) -> bool {
+        self.heard && now.since(self.heard_at) < LIVELY
     }
 
     /// When [`Transfer::on_time`] has something to do.

@@ -45,6 +45,19 @@ fn a_lockstep_transfer() {
 }
 
 #[test]
+fn a_request_that_was_repeated_long_ago_ends_no_transfer() {
+    let terms = Terms::of(&request(&[("blksize", "1000")]), 5000);
+    let (mut transfer, first) = Transfer::start(at(0), &terms, 5000);
+    assert_eq!(first, Step::Options);
+    assert!(!transfer.is_lively(at(1)), "the options may be lost: begin anew");
+    assert_eq!(transfer.on_ack(at(300), 0), Step::Blocks(1..=1));
+    assert!(transfer.is_lively(at(301)));
+    assert_eq!(transfer.on_ack(at(400), 1), Step::Blocks(2..=2));
+    assert!(transfer.is_lively(at(3399)));
+    assert!(!transfer.is_lively(at(3400)), "the client may have started again");
+}
+
+#[test]
 fn a_window_goes_on_behind_the_last_block_that_came() {
     let terms = Terms::of(&request(&[("windowsize", "4")]), 5000);
     let (mut transfer, first) = Transfer::start(at(0), &terms, 5000);

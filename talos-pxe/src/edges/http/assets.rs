@@ -42,7 +42,8 @@ pub(super) async fn get(
             site.reached(client.ip(), stage);
         }
     }
-    Ok(file::respond(&site.images, opened, &method, &headers, file::content_type(&path)))
+    let ticket = |octets| site.turns.ticket(client.ip(), octets);
+    Ok(file::respond(&site.images, opened, &method, &headers, file::content_type(&path), ticket))
 }
 
 async fn open(site: Arc<Site>, path: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {

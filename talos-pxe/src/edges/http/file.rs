@@ -15,6 +15,7 @@ use tracing::warn;
 
 use super::Refusal;
 use super::image::Images;
+use super::turns::Ticket;
 use crate::edges::folder::OpenFile;
 use crate::wire::AssetPath;
 
@@ -24,13 +25,15 @@ pub(super) fn content_type(path: &AssetPath) -> &'static str {
     if is_program { "application/efi" } else { "application/octet-stream" }
 }
 
-/// Answers GET and HEAD with a file, or with as much of it as was asked for.
+/// Answers GET and HEAD with a file, or with as much of it as was asked for. Whoever has to wait for
+/// its turn gets a `ticket` for that many octets.
 pub(super) fn respond(
     images: &Images,
     opened: OpenFile,
     method: &Method,
     request: &HeaderMap,
     content_type: &'static str,
+    ticket: impl FnOnce(u64) -> Option<Ticket>,
 ) -> Response {
     let OpenFile { file, metadata, .. } = opened;
     let length = metadata.len();
@@ -67,7 +70,8 @@ pub(super) fn respond(
     if *method == Method::HEAD {
         return (status, headers).into_response();
     }
-    match images.body(file, &metadata, part) {
+    let ticket = ticket(part.end - part.start);
+    match images.body(file, &metadata, part, ticket) {
         Ok(body) => (status, headers, Body::from(body)).into_response(),
         Err(error) => {
             warn!(%error, "cannot send a file");

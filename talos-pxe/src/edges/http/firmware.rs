@@ -33,7 +33,7 @@ pub(super) async fn get(
     if method == Method::GET {
         site.reached(client.ip(), Stage::BootFile);
     }
-    Ok(file::respond(&site.images, opened, &method, &headers, file::content_type(&name)))
+    Ok(file::respond(&site.images, opened, &method, &headers, file::content_type(&name), |_| None))
 }
 
 async fn open(site: Arc<Site>, name: AssetPath) -> Result<io::Result<OpenFile>, Refusal> {

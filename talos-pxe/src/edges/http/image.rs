@@ -11,10 +11,15 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
+use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use memmap2::Mmap;
+use tokio::time::Sleep;
+
+use super::turns::Ticket;
 
 /// The images that are on their way, by the address of their mapping.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +32,8 @@ pub(super) struct Image {
     mapping: Mmap,
     version: Version,
     images: Images,
+    /// The transfer's place in line, if it has to wait for its turn.
+    ticket: Option<Ticket>,
 }
 
 /// A piece of an image.
@@ -56,6 +63,7 @@ impl Images {
         file: File,
         metadata: &Metadata,
         part: Range<u64>,
+        ticket: Option<Ticket>,
     ) -> io::Result<Bytes> {
         let part = to_usize(part.start)?..to_usize(part.end)?;
         if part.is_empty() {
@@ -63,7 +71,7 @@ impl Images {
         }
         let mapping = map(&file, to_usize(metadata.len())?)?;
         let (address, version) = (mapping.as_ptr() as usize, Version::of(metadata));
-        let image = Arc::new(Image { file, mapping, version, images: self.clone() });
+        let image = Arc::new(Image { file, mapping, version, images: self.clone(), ticket });
         let mut images = self.0.write().unwrap_or_else(PoisonError::into_inner);
         images.insert(address, Arc::downgrade(&image));
         drop(images);
@@ -95,7 +103,24 @@ impl Piece {
         let mut offset = self.offset;
         match rustix::fs::sendfile(socket, &self.image.file, Some(&mut offset), length)? {
             0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            sent => Ok(sent),
+            sent => {
+                self.image.ticket.iter().for_each(|ticket| ticket.sent(sent));
+                Ok(sent)
+            }
+        }
+    }
+}
+
+impl Image {
+    /// How many octets may be sent now; see [`Ticket::poll`].
+    pub(super) fn poll_turn(
+        &self,
+        clock: &mut Option<Pin<Box<Sleep>>>,
+        context: &mut Context<'_>,
+    ) -> Poll<usize> {
+        match &self.ticket {
+            Some(ticket) => ticket.poll(clock, context),
+            None => Poll::Ready(usize::MAX),
         }
     }
 }

@@ -11,12 +11,12 @@ mod profile;
 mod script;
 mod serve;
 mod threads;
+mod turns;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::Context;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -28,6 +28,7 @@ use tracing::error;
 use image::Images;
 pub use serve::serve;
 use threads::Threads;
+use turns::Turns;
 
 use super::configs::{Configs, Wishes};
 use super::folder;
@@ -35,6 +36,7 @@ use super::neighbours::Neighbours;
 use super::rules::{InForce, Rules};
 use crate::decisions::boot::asker::{Asker, Place};
 use crate::decisions::boot::origin::Origin;
+use crate::decisions::transfers::Limit;
 use crate::state::machines::{Machines, Observation, Stage};
 use crate::state::tokens::Tokens;
 use crate::time::WallTime;
@@ -56,6 +58,8 @@ pub struct Site {
     machines: Arc<Machines>,
     tokens: Mutex<Tokens>,
     images: Images,
+    /// Whose turn it is to download an image.
+    turns: Turns,
     /// Where machine configs are made.
     made: Configs,
     /// Tells who asks; without it everybody counts as a client behind a router.
@@ -83,6 +87,7 @@ impl Site {
             machines,
             tokens: Mutex::default(),
             images: Images::default(),
+            turns: Turns::default(),
             made: Configs::new(root, wishes),
             neighbours: None,
         }
@@ -96,6 +101,12 @@ impl Site {
     #[must_use]
     pub fn with_neighbours(self, neighbours: Neighbours) -> Self {
         Self { neighbours: Some(neighbours), ..self }
+    }
+
+    /// The site where so many images are sent at a time, the others in turn.
+    #[must_use]
+    pub fn with_transfers(self, limit: Limit) -> Self {
+        Self { turns: Turns::new(limit), ..self }
     }
 
     /// Who asks from this address.
@@ -119,12 +130,7 @@ impl Site {
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
         let images = self.images.clone();
-        let listener = listener.into_std().context("cannot use the HTTP socket")?;
-        let serving = async move {
-            let listener = TcpListener::from_std(listener)?;
-            serve::serve_images(listener, router(self), images, shutdown).await
-        };
-        Threads::start()?.run(serving).await
+        serve::serve_images(listener, router(self), images, Threads::start()?, shutdown).await
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {

@@ -22,6 +22,7 @@ use tracing::{debug, warn};
 
 use super::connection::Connection;
 use super::image::Images;
+use super::threads::Threads;
 
 /// The most connections at a time; more wait until one ends.
 const CONNECTIONS: usize = 8192;
@@ -43,14 +44,15 @@ pub async fn serve(
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    serve_images(listener, router, Images::default(), shutdown).await
+    serve_images(listener, router, Images::default(), Threads::here(), shutdown).await
 }
 
-/// As [`serve`], for routes that answer with `images`.
+/// As [`serve`], for routes that answer with `images`, on `threads`.
 pub(super) async fn serve_images(
     listener: TcpListener,
     router: Router,
     images: Images,
+    threads: Threads,
     shutdown: CancellationToken,
 ) -> Result<()> {
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
@@ -58,19 +60,24 @@ pub(super) async fn serve_images(
     while let Some(permit) = shutdown.run_until_cancelled(connections.clone().acquire_owned()).await
     {
         let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await else { break };
-        match accepted {
-            Ok((socket, client)) => match Connection::new(socket, images.clone()) {
-                Ok(connection) => {
-                    let serving = graceful.watch(speak_http(connection, client, router.clone()));
-                    tokio::spawn(async move {
-                        if let Err(error) = serving.await {
-                            debug!(%client, %error, "connection ended");
+        match accepted.and_then(|(socket, client)| Ok((socket.into_std()?, client))) {
+            Ok((socket, client)) => {
+                let (images, router, watcher) =
+                    (images.clone(), router.clone(), graceful.watcher());
+                threads.spawn(async move {
+                    let end = match Connection::new(socket, images) {
+                        Ok(connection) => {
+                            let serving = watcher.watch(speak_http(connection, client, router));
+                            serving.await.map_err(anyhow::Error::from)
                         }
-                        drop(permit);
-                    });
-                }
-                Err(error) => debug!(%client, %error, "connection ended"),
-            },
+                        Err(error) => Err(error.into()),
+                    };
+                    if let Err(error) = end {
+                        debug!(%client, error = format!("{error:#}"), "connection ended");
+                    }
+                    drop(permit);
+                });
+            }
             Err(error) => {
                 warn!(%error, "cannot take a connection");
                 tokio::time::sleep(BREATHER).await;

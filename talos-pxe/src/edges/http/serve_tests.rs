@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::decisions::boot::origin::Origin;
+use crate::decisions::transfers::Limit;
 use crate::edges::http::{Site, router};
 use crate::edges::rules::{Source, Watch};
 use crate::state::machines::Machines;
@@ -29,6 +30,10 @@ struct Lab {
 
 impl Lab {
     async fn start() -> Self {
+        Self::with_transfers(Limit::Off).await
+    }
+
+    async fn with_transfers(limit: Limit) -> Self {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("assets")).unwrap();
         fs::write(root.path().join("assets/image"), vec![b'a'; IMAGE]).unwrap();
@@ -40,11 +45,18 @@ impl Lab {
         let source = Source { root: root.path().to_owned(), origin, served: None };
         let rules = Watch::start(source).unwrap().in_force();
         let machines = Arc::new(Machines::in_memory());
-        let site = Arc::new(Site::new(root.path(), root.path(), origin, rules, machines));
+        let site = Site::new(root.path(), root.path(), origin, rules, machines);
+        let site = Arc::new(site.with_transfers(limit));
         let shutdown = CancellationToken::new();
         // On the test's own thread, whose clock can be wound forward.
         let images = site.images.clone();
-        let server = tokio::spawn(serve_images(listener, router(site), images, shutdown.clone()));
+        let server = tokio::spawn(serve_images(
+            listener,
+            router(site),
+            images,
+            Threads::here(),
+            shutdown.clone(),
+        ));
         Self { root, address, shutdown, server }
     }
 
@@ -160,5 +172,32 @@ async fn a_client_that_never_ends_its_request_is_cut_off() {
     for client in [&mut silent, &mut dawdling, &mut resting] {
         let mut rest = Vec::new();
         let _ = client.read_to_end(&mut rest).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_turn_gets_the_whole_image_too() {
+    let lab = Lab::with_transfers(Limit::Most(2)).await;
+    let get = request("GET", "image", "Connection: close\r\n");
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(lab.send(&get).await);
+    }
+    let mut gone = clients.remove(0);
+    gone.read_exact(&mut [0; 1 << 10]).await.unwrap();
+    drop(gone);
+    // The head and the first octets come to each at once, whoever's turn it is.
+    for client in &mut clients {
+        client.read_exact(&mut [0; 512]).await.unwrap();
+    }
+    let read = |mut client: TcpStream| async move {
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).await.unwrap();
+        rest
+    };
+    let answers: Vec<_> = clients.into_iter().map(|client| tokio::spawn(read(client))).collect();
+    for answer in answers {
+        let rest = answer.await.unwrap();
+        assert!(rest.len() > IMAGE - 512 && rest.ends_with(b"aaaa"));
     }
 }

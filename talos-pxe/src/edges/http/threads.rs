@@ -2,59 +2,79 @@
 //!
 //! A thread that sends images is busy for long stretches. DHCP, TFTP and DNS answer from other
 //! threads, which the kernel runs first: a rack that loads its images must not keep the next
-//! machine waiting for an address.
+//! machine waiting for an address. A connection stays on one thread, which hands nothing to others
+//! and wakes none.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, Result};
 use rustix::process::setpriority_process;
 use rustix::thread::gettid;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
 /// How much the threads stand back: half the share of the others where both want the same CPU.
 const NICE: i32 = 3;
 
-/// The threads; they end on drop, without being waited for.
+/// Where connections are served. Threads end on drop, without being waited for.
 #[derive(Debug)]
-pub(super) struct Threads(Option<Runtime>);
+pub(super) struct Threads {
+    workers: Vec<Worker>,
+    _end: Option<DropGuard>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    runtime: Handle,
+    /// Each of its connections holds it, too.
+    connections: Arc<()>,
+}
 
 impl Threads {
-    /// Starts one for each CPU.
+    /// One for each CPU.
     ///
     /// # Errors
     /// When the system has no threads left.
     pub(super) fn start() -> Result<Self> {
-        let runtime = Builder::new_multi_thread()
-            .thread_name("http")
-            .on_thread_start(|| {
-                if let Err(error) = setpriority_process(Some(gettid()), NICE) {
-                    debug!(%error, "cannot lower the priority of a thread");
-                }
-            })
-            .enable_all()
-            .build()
-            .context("cannot start the threads of the HTTP server")?;
-        Ok(Self(Some(runtime)))
+        let end = CancellationToken::new();
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let workers = (0..count).map(|_| Worker::start(end.clone())).collect::<Result<_>>();
+        let workers = workers.context("cannot start the threads of the HTTP server")?;
+        Ok(Self { workers, _end: Some(end.drop_guard()) })
     }
 
-    /// Runs `work` on them.
-    ///
-    /// # Errors
-    /// Those of `work`.
-    pub(super) async fn run<F>(self, work: F) -> Result<()>
-    where
-        F: Future<Output = Result<()>> + Send + 'static,
-    {
-        let Some(runtime) = &self.0 else { return Ok(()) };
-        runtime.spawn(work).await.context("the HTTP server panicked")?
+    /// No others than those of the runtime that this is called from.
+    pub(super) fn here() -> Self {
+        let worker = Worker { runtime: Handle::current(), connections: Arc::default() };
+        Self { workers: vec![worker], _end: None }
+    }
+
+    /// Serves a connection on the thread with the fewest.
+    pub(super) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
+        let count = |worker: &&Worker| Arc::strong_count(&worker.connections);
+        let Some(worker) = self.workers.iter().min_by_key(count) else { return };
+        let counted = Arc::clone(&worker.connections);
+        worker.runtime.spawn(async move {
+            connection.await;
+            drop(counted);
+        });
     }
 }
 
-impl Drop for Threads {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+impl Worker {
+    fn start(end: CancellationToken) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let worker = Self { runtime: runtime.handle().clone(), connections: Arc::default() };
+        let work = move || {
+            if let Err(error) = setpriority_process(Some(gettid()), NICE) {
+                debug!(%error, "cannot lower the priority of a thread");
+            }
+            runtime.block_on(end.cancelled());
+        };
+        thread::Builder::new().name("http".to_owned()).spawn(work)?;
+        Ok(worker)
     }
 }

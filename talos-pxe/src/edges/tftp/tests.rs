@@ -125,6 +125,29 @@ async fn a_transfer_ends_with_the_clients_error() {
     assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
 }
 
+/// Requests that were repeated while the first one waited are read after the transfer has begun.
+#[tokio::test]
+async fn a_transfer_goes_on_when_its_request_comes_again() {
+    let lab = Lab::new().await;
+    let request = b"\0\x01snponly.efi\0octet\0tsize\x000\0";
+    let mut answer = [0; 2000];
+    lab.client.send_to(request, lab.address).await.unwrap();
+    let (length, server) = lab.client.recv_from(&mut answer).await.unwrap();
+    assert_eq!(answer[..length], *b"\0\x06tsize\x003\0");
+    lab.client.send_to(b"\0\x04\0\0", server).await.unwrap();
+    let (length, _) = lab.client.recv_from(&mut answer).await.unwrap();
+    assert_eq!(answer[..4], [0, 3, 0, 1], "{:?}", &answer[..length]);
+    lab.client.send_to(request, lab.address).await.unwrap();
+    // Whoever is answered after that knows that it was read.
+    let other = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    other.send_to(request, lab.address).await.unwrap();
+    other.recv_from(&mut answer).await.unwrap();
+    // Block 1 may come again, the options do not.
+    while let Ok(length) = lab.client.try_recv(&mut answer) {
+        assert_eq!(answer[..4], [0, 3, 0, 1], "{:?}", &answer[..length]);
+    }
+}
+
 #[test]
 fn follows_a_packages_links_but_holds_no_secret() {
     let folder = folder();

@@ -80,7 +80,8 @@ impl Worker {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Begins a transfer; a client that asks again from the same port begins anew.
+    /// Begins a transfer; a client that asks again from the same port begins anew, unless it is in
+    /// the middle of that transfer.
     pub(super) fn begin(
         &self,
         now: BootTime,
@@ -93,6 +94,14 @@ impl Worker {
         let (transfer, first) = Transfer::start(now, &terms, length);
         let active = Active { transfer, terms, content };
         let mut transfers = self.shared.transfers();
+        let repeats = |under_way: &Active| {
+            Arc::ptr_eq(&under_way.content, &active.content)
+                && under_way.terms == active.terms
+                && under_way.transfer.is_lively(now)
+        };
+        if transfers.get(&client).is_some_and(repeats) {
+            return Ok(());
+        }
         if transfers.len() >= TRANSFERS && !transfers.contains_key(&client) {
             return Err(Busy);
         }
