@@ -251,8 +251,11 @@ impl Host {
     fn divide_queues(&self, cpus: usize) -> Result<()> {
         // As many packets as in fq_codel's queue, which most systems have.
         let queue = "ip link set eth0 txqueuelen 10240 && tc qdisc replace dev eth0 root mq";
+        // Otherwise an end without a program receives by way of a queue that is not its own, and
+        // loses what that has no room for.
+        let receive = "ethtool -K eth0 gro on";
         // sysfs shows the interfaces of the namespace that mounts it.
-        let mut lines = format!("mount -t sysfs none /sys && {queue}");
+        let mut lines = format!("mount -t sysfs none /sys && {queue} && {receive}");
         for cpu in 0..cpus {
             let (queue, mask) = (cpus + cpu, 1_u64 << (cpu % 32));
             let file = format!("/sys/class/net/eth0/queues/tx-{queue}/xps_cpus");

@@ -111,16 +111,14 @@ mod tests {
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut shell = shell.spawn().unwrap();
-        let Ok(mut meter) = Meter::start(&[shell.id()]) else {
-            eprintln!("skipped: only root may count");
-            shell.kill().unwrap();
-            return;
-        };
-        let before = meter.seconds().unwrap();
-        shell.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
-        BufReader::new(shell.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
-        let used = meter.seconds().unwrap() - before;
-        assert!(used > 0.001, "{used} s");
+        // Not everybody may count.
+        if let Ok(mut meter) = Meter::start(&[shell.id()]) {
+            let before = meter.seconds().unwrap();
+            shell.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+            BufReader::new(shell.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+            let used = meter.seconds().unwrap() - before;
+            assert!(used > 0.001, "{used} s");
+        }
         shell.kill().unwrap();
         shell.wait().unwrap();
     }

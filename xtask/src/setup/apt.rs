@@ -46,6 +46,7 @@ pub const LAB: &[Package] = &[
     package("u-boot-qemu", "/usr/lib/u-boot/qemu-x86/u-boot.rom", "an independent boot client"),
     package("dnsmasq-base", "dnsmasq", "the DHCP server of networks that have one"),
     package("iproute2", "ip", "network namespaces, bridges and cables"),
+    package("ethtool", "ethtool", "cables that receive as network cards do"),
     package("tcpdump", "tcpdump", "captures of the lab's network"),
     package(
         "busybox-static",

@@ -6,7 +6,7 @@ use super::stacks::Kind;
 use crate::load::rack::files::Size;
 
 const WIDTH: f64 = 960.0;
-const HEIGHT: f64 = 540.0;
+const HEIGHT: f64 = 630.0;
 /// Where the axes meet, and where they end.
 const LEFT: f64 = 80.0;
 const RIGHT: f64 = 920.0;
@@ -150,10 +150,10 @@ fn curve(text: &mut String, line: &Line, x: &Axis, y: &Axis) {
     }
 }
 
-/// What a line is; all of them stand at the lower right, where lines have long risen.
+/// What a line is; all of them stand below the chart, where no line goes.
 fn legend(text: &mut String, line: &Line, machines: u32, place: f64) {
     let (colour, dashes) = line.kind.stroke();
-    let (left, at) = (RIGHT - 400.0, BOTTOM - 84.0 + 26.0 * place);
+    let (left, at) = (LEFT, BOTTOM + 84.0 + 26.0 * place);
     let booted = match (line.up.last(), line.up.len() == machines as usize) {
         (Some(last), true) => format!("all after {last:.1} s"),
         (Some(last), false) => {
@@ -163,12 +163,9 @@ fn legend(text: &mut String, line: &Line, machines: u32, place: f64) {
     };
     let _ = writeln!(
         text,
-        "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"400\" height=\"26\" fill=\"#fff\"/>\
-         <path d=\"M{left} {at}h44\" stroke=\"{colour}\" stroke-width=\"3\" \
+        "<path d=\"M{left} {at}h44\" stroke=\"{colour}\" stroke-width=\"3\" \
          stroke-dasharray=\"{dashes}\"/>\
          <text x=\"{:.1}\" y=\"{:.1}\">{}: {booted}</text>",
-        left - 8.0,
-        at - 13.0,
         left + 56.0,
         at + 5.0,
         line.kind.name(),
