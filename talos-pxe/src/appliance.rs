@@ -120,7 +120,7 @@ async fn serve_on(
     let reservations = in_force.borrow().inventory.addresses().collect();
     let (dhcp, handle) = leasing::service(network, serve, loaders, reservations, fast_path, state)?;
     let tftp = ports::udp(SocketAddrV4::new(address, serve.ports.tftp_port))?;
-    let http = ports::tcp(SocketAddrV4::new(address, serve.ports.http_port).into()).await?;
+    let http = ports::tcp(SocketAddrV4::new(address, serve.ports.http_port).into())?;
     let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
     let (dns_udp, dns_tcp) = ports::dns(own_dns).await?;
     let names = Names {
@@ -130,7 +130,7 @@ async fn serve_on(
     };
     let (zone, current_zone) = watch::channel(Arc::new(names.zone(&machines)));
 
-    let admin_port = ports::admin(serve.admin).await?;
+    let admin_port = ports::admin(serve.admin)?;
     let serving = Serving {
         mode: network.uplink.mode,
         reason: network.uplink.reason,

@@ -33,6 +33,8 @@ pub(super) struct Connection {
     images: Images,
     /// Whether the kernel holds back what does not fill a packet, since more of an image follows.
     corked: Cell<bool>,
+    /// Whether a piece of an image was sent since others had their turn on this thread.
+    has_sent: bool,
     /// Until when a transfer waits for its turn.
     clock: Option<Pin<Box<Sleep>>>,
 }
@@ -51,7 +53,7 @@ impl Connection {
         // Where the system prefers another one, or has not got it, images still arrive.
         let _ = options.set_tcp_congestion(CONGESTION_CONTROL);
         options.set_tcp_keepalive(&TcpKeepalive::new().with_time(STALLED))?;
-        Ok(Self { socket, images, corked: Cell::new(false), clock: None })
+        Ok(Self { socket, images, corked: Cell::new(false), has_sent: false, clock: None })
     }
 
     fn cork(&self, corked: bool) -> io::Result<()> {
@@ -114,6 +116,11 @@ impl AsyncWrite for Connection {
         let this = self.get_mut();
         let first = pieces.iter().find(|piece| !piece.is_empty());
         let image = first.and_then(|piece| this.images.find(piece.as_ptr()).zip(Some(piece.len())));
+        // A client that takes as fast as we send must not keep a script waiting on this thread.
+        if std::mem::take(&mut this.has_sent) && image.is_some() {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
             ready!(this.socket.poll_write_ready(context))?;
             let result = match &image {
@@ -124,7 +131,9 @@ impl AsyncWrite for Connection {
                         return Poll::Pending;
                     };
                     let send = || this.send_image(piece, most.min(*length));
-                    this.socket.try_io(Interest::WRITABLE, send)
+                    let sent = this.socket.try_io(Interest::WRITABLE, send);
+                    this.has_sent = sent.is_ok();
+                    sent
                 }
                 None => this.socket.try_io(Interest::WRITABLE, || this.send_bytes(pieces)),
             };
