@@ -9,7 +9,6 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::files::Files;
 use crate::exec;
-use crate::setup::archive;
 
 /// 2020-01-01, for all that notes when it was made.
 const TIME: &str = "1577836800";
@@ -145,14 +144,19 @@ fn copy_files(out: &Path, files: &Files) -> Result<()> {
     Ok(())
 }
 
-/// For BIOS: code in front of the partition table that starts the active partition, and syslinux
-/// in that.
+/// For BIOS.
 fn install_syslinux(out: &Path) -> Result<()> {
     let mut syslinux = mtool("syslinux");
     syslinux.args(["--install", "--directory", "/syslinux", "--offset", &START.to_string()]);
-    exec::output(syslinux.arg(out))?;
-    let code = archive::newest("syslinux-common")?.join("usr/lib/syslinux/mbr/mbr.bin");
-    let code = fs::read(&code).with_context(|| format!("cannot read {}", code.display()))?;
+    exec::output(syslinux.arg(out)).map(drop)
+}
+
+/// Puts the file `code`, which starts the active partition, in front of the partition table.
+///
+/// # Errors
+/// When it is no such code, or the image cannot be written.
+pub fn install_boot_code(out: &Path, code: &Path) -> Result<()> {
+    let code = fs::read(code).with_context(|| format!("cannot read {}", code.display()))?;
     ensure!(code.len() <= BOOT_CODE, "syslinux's mbr.bin would overwrite the partition table");
     let mut image = OpenOptions::new().write(true).open(out)?;
     image.seek(SeekFrom::Start(0))?;

@@ -3,7 +3,7 @@
 use std::fs::{self, File, Permissions};
 use std::io::BufWriter;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -11,8 +11,8 @@ use anyhow::{Context as _, Result};
 use super::cpio;
 use super::firmware::{self, Firmware};
 use super::kernel::Kernel;
-use crate::exec;
 use crate::setup::archive;
+use crate::{exec, progress};
 
 const INIT: &str = include_str!("init.sh");
 const UEVENT: &str = include_str!("uevent.sh");
@@ -80,9 +80,10 @@ pub fn make(
     for file in ["snponly.efi", "undionly.kpxe"] {
         put(&ipxe.join(file), &tree.join("usr/lib/ipxe").join(file))?;
     }
-    let modules = kernel.copy_modules(&tree)?;
+    let modules = progress::during("Choosing drivers", || kernel.copy_modules(&tree))?;
     let firmware = firmware::copy(&modules, &tree.join("lib/firmware"))?;
-    pack(&tree, &work.join("initramfs.cpio"), out)?;
+    let archive = work.join("initramfs.cpio");
+    progress::during("Packing the initramfs", || pack(&tree, &archive, out))?;
     Ok(Contents { modules: modules.len(), firmware })
 }
 
@@ -90,7 +91,7 @@ fn put(from: &Path, to: &Path) -> Result<()> {
     fs::copy(from, to).map(drop).with_context(|| format!("cannot copy {}", from.display()))
 }
 
-fn pack(tree: &Path, archive: &PathBuf, out: &Path) -> Result<()> {
+fn pack(tree: &Path, archive: &Path, out: &Path) -> Result<()> {
     let mut file = BufWriter::new(File::create(archive)?);
     cpio::write(tree, &mut file).context("cannot pack the initramfs")?;
     file.into_inner().map_err(|error| error.into_error())?;

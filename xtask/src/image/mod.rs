@@ -112,9 +112,7 @@ pub fn build(image: &Image, daemon: &Path) -> Result<Report> {
 
     let kernel = Kernel::newest()?;
     let initramfs = work.join("initramfs");
-    let contents = progress::during("Packing the initramfs", || {
-        initramfs::make(&kernel, daemon, image.shell, work, &initramfs)
-    })?;
+    let contents = initramfs::make(&kernel, daemon, image.shell, work, &initramfs)?;
     files.add("boot/vmlinuz", kernel.image.clone());
     files.add("boot/initramfs", initramfs);
     // On Ubuntu the first name is made at installation.
@@ -126,6 +124,7 @@ pub fn build(image: &Image, daemon: &Path) -> Result<Report> {
     let grub = grub.join("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed");
     files.add("EFI/BOOT/BOOTX64.EFI", shim);
     files.add("EFI/BOOT/grubx64.efi", grub);
+    let syslinux = archive::newest("syslinux-common")?.join("usr/lib/syslinux/mbr/mbr.bin");
     files.check()?;
 
     let mut digest = files.digest()?;
@@ -137,7 +136,10 @@ pub fn build(image: &Image, daemon: &Path) -> Result<Report> {
 
     let layout = Layout::new(files.size()?, image.size)?;
     let made = work.join(&name);
-    progress::during("Writing the image", || disk::make(&made, layout, &ids, &files, work))?;
+    progress::during("Writing the image", || {
+        disk::make(&made, layout, &ids, &files, work)?;
+        disk::install_boot_code(&made, &syslinux)
+    })?;
     // As the configs on it: for nobody else to read.
     fs::set_permissions(&made, Permissions::from_mode(0o600))?;
     let sum = progress::during("Summing up the image", || sha256(&made))?;

@@ -57,7 +57,7 @@ impl fmt::Display for Report {
         }
         if !firmware.missing.is_empty() {
             writeln!(f, "Without their firmware: {}.", firmware.missing.join(", "))?;
-            if let Some(line) = firmware::sources_line() {
+            if let Some(line) = firmware::sources_line().filter(|_| firmware.files == 0) {
                 writeln!(f, "  Some of it comes with this line in apt's sources: {line}")?;
             }
         }
