@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use cluster::Names;
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::cli::{RaChoice, Serve, UsageError};
 use crate::decisions::boot::loader::Loaders;
@@ -72,6 +72,14 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
         };
         there?;
         settings.interface = Some(name);
+    }
+}
+
+/// Prefers this thread, and those that it starts, to what else runs here, if it may. Downloads are as
+/// all else (see `edges/http/threads.rs`), so that their speed does not suffer from standing back.
+pub fn come_first() {
+    if let Err(error) = setpriority_process(None, -3) {
+        debug!(%error, "no right to a higher priority");
     }
 }
 

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let done = match cli.command() {
         Command::Serve(serve) => {
             log_to_stderr(&serve);
+            appliance::come_first();
             run(&serve)
         }
         Command::Check(check) => {

@@ -23,7 +23,7 @@ const MORSEL_EVERY: Duration = Duration::from_secs(2);
 /// A transfer that has sent nothing for so long takes nobody's turn: its client is slow or gone.
 const STALLED: Duration = Duration::from_secs(1);
 /// How many run at once to begin with, when that is to be found out.
-const FIRST: usize = 16;
+const FIRST: usize = 32;
 /// How long a rate is measured for.
 const MEASURED: Duration = Duration::from_secs(1);
 /// How long to wait after more transfers brought nothing, until it is tried again.

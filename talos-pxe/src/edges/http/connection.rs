@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::image::{Images, Piece};
+use super::image::{Image, Images, Piece};
 
 /// How many octets of an image are handed to the kernel at a time: enough to be worth the call, few
 /// enough that other clients have their turn.
@@ -31,9 +32,11 @@ const CONGESTION_CONTROL: &[u8] = b"cubic";
 pub(super) struct Connection {
     socket: TcpStream,
     images: Images,
+    /// The image that is being sent.
+    current: Option<Arc<Image>>,
     /// Whether the kernel holds back what does not fill a packet, since more of an image follows.
     corked: Cell<bool>,
-    /// Whether a piece of an image was sent since others had their turn on this thread.
+    /// Whether a whole piece of an image was sent since others had their turn on this thread.
     has_sent: bool,
     /// Until when a transfer waits for its turn.
     clock: Option<Pin<Box<Sleep>>>,
@@ -53,7 +56,14 @@ impl Connection {
         // Where the system prefers another one, or has not got it, images still arrive.
         let _ = options.set_tcp_congestion(CONGESTION_CONTROL);
         options.set_tcp_keepalive(&TcpKeepalive::new().with_time(STALLED))?;
-        Ok(Self { socket, images, corked: Cell::new(false), has_sent: false, clock: None })
+        Ok(Self {
+            socket,
+            images,
+            current: None,
+            corked: Cell::new(false),
+            has_sent: false,
+            clock: None,
+        })
     }
 
     fn cork(&self, corked: bool) -> io::Result<()> {
@@ -63,10 +73,26 @@ impl Connection {
         Ok(())
     }
 
-    /// Lets the kernel send up to `most` octets of an image.
-    fn send_image(&self, piece: &Piece, most: usize) -> io::Result<usize> {
+    /// The piece of an image that lies at an address, if one does.
+    fn piece_at(&mut self, address: *const u8) -> Option<Piece> {
+        // As a rule it is of the same image as the last one; to look for it, threads share a lock.
+        if let Some(piece) = self.current.as_ref().and_then(|image| image.piece_at(address)) {
+            return Some(piece);
+        }
+        let piece = self.images.find(address);
+        self.current = piece.as_ref().map(|piece| Arc::clone(&piece.image));
+        piece
+    }
+
+    /// Lets the kernel send up to `most` of the `rest` octets of an image.
+    fn send_image(&self, piece: &Piece, rest: usize, most: usize) -> io::Result<usize> {
         self.cork(true)?;
-        piece.send(&self.socket, most.min(AT_ONCE))
+        // Rather no image than one that is half another: before its last octets a client cannot
+        // take it for whole.
+        if rest <= AT_ONCE {
+            piece.image.check_unchanged()?;
+        }
+        piece.send(&self.socket, rest.min(most).min(AT_ONCE))
     }
 
     /// Writes what comes before the next image.
@@ -115,7 +141,7 @@ impl AsyncWrite for Connection {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let first = pieces.iter().find(|piece| !piece.is_empty());
-        let image = first.and_then(|piece| this.images.find(piece.as_ptr()).zip(Some(piece.len())));
+        let image = first.and_then(|piece| this.piece_at(piece.as_ptr()).zip(Some(piece.len())));
         // A client that takes as fast as we send must not keep a script waiting on this thread.
         if std::mem::take(&mut this.has_sent) && image.is_some() {
             context.waker().wake_by_ref();
@@ -130,9 +156,9 @@ impl AsyncWrite for Connection {
                         this.cork(false)?;
                         return Poll::Pending;
                     };
-                    let send = || this.send_image(piece, most.min(*length));
+                    let send = || this.send_image(piece, *length, most);
                     let sent = this.socket.try_io(Interest::WRITABLE, send);
-                    this.has_sent = sent.is_ok();
+                    this.has_sent = matches!(sent, Ok(AT_ONCE));
                     sent
                 }
                 None => this.socket.try_io(Interest::WRITABLE, || this.send_bytes(pieces)),
@@ -149,7 +175,8 @@ impl AsyncWrite for Connection {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.current = None;
         Poll::Ready(self.cork(false))
     }
 

@@ -80,13 +80,11 @@ impl Images {
 
     /// The piece of an image that begins at an address, if one does.
     pub(super) fn find(&self, address: *const u8) -> Option<Piece> {
-        let address = address as usize;
         let images = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let (start, image) = images.range(..=address).next_back()?;
-        let (image, offset) = (image.upgrade()?, address - start);
+        let image = images.range(..=address as usize).next_back()?.1.upgrade()?;
         // An image that ends takes itself off the list, which must not be locked then.
         drop(images);
-        (offset < image.mapping.len()).then_some(Piece { image, offset: offset as u64 })
+        image.piece_at(address)
     }
 }
 
@@ -94,12 +92,8 @@ impl Piece {
     /// Lets the kernel send up to `length` octets, and says how many it took.
     ///
     /// # Errors
-    /// Those of the socket; and when the file is no longer the one whose first octets were sent:
-    /// rather no image than one that is half another.
+    /// Those of the socket, and when the file has become too short.
     pub(super) fn send(&self, socket: impl std::os::fd::AsFd, length: usize) -> io::Result<usize> {
-        if Version::of(&self.image.file.metadata()?) != self.image.version {
-            return Err(io::Error::other("the file was changed while it was sent"));
-        }
         let mut offset = self.offset;
         match rustix::fs::sendfile(socket, &self.image.file, Some(&mut offset), length)? {
             0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
@@ -112,6 +106,24 @@ impl Piece {
 }
 
 impl Image {
+    /// The piece that begins at an address, if that is within the image.
+    pub(super) fn piece_at(self: &Arc<Self>, address: *const u8) -> Option<Piece> {
+        let offset = (address as usize).checked_sub(self.mapping.as_ptr() as usize)?;
+        let image = Arc::clone(self);
+        (offset < self.mapping.len()).then_some(Piece { image, offset: offset as u64 })
+    }
+
+    /// Sees to it that the file is still the one whose first octets were sent.
+    ///
+    /// # Errors
+    /// When it has been written to.
+    pub(super) fn check_unchanged(&self) -> io::Result<()> {
+        if Version::of(&self.file.metadata()?) != self.version {
+            return Err(io::Error::other("the file was changed while it was sent"));
+        }
+        Ok(())
+    }
+
     /// How many octets may be sent now; see [`Ticket::poll`].
     pub(super) fn poll_turn(
         &self,

@@ -1,7 +1,7 @@
 //! Threads for downloads alone.
 //!
 //! A thread that sends images is busy for long stretches. DHCP, TFTP and DNS answer from other
-//! threads, which the kernel runs first: a rack that loads its images must not keep the next
+//! threads, which the kernel prefers: a rack that loads its images must not keep the next
 //! machine waiting for an address. A connection stays on one thread, which hands nothing to others
 //! and wakes none.
 
@@ -10,14 +10,15 @@ use std::sync::Arc;
 use std::thread;
 
 use anyhow::{Context, Result};
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 use rustix::thread::gettid;
 use tokio::runtime::{Builder, Handle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
-/// How much the threads stand back: half the share of the others where both want the same CPU.
-const NICE: i32 = 3;
+/// How much the threads stand back behind the one that starts them: half its share where both want
+/// the same CPU.
+const NICER: i32 = 3;
 
 /// Where connections are served. Threads end on drop, without being waited for.
 #[derive(Debug)]
@@ -69,7 +70,8 @@ impl Worker {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let worker = Self { runtime: runtime.handle().clone(), connections: Arc::default() };
         let work = move || {
-            if let Err(error) = setpriority_process(Some(gettid()), NICE) {
+            let nice = getpriority_process(None).map(|nice| nice + NICER);
+            if let Err(error) = nice.and_then(|nice| setpriority_process(Some(gettid()), nice)) {
                 debug!(%error, "cannot lower the priority of a thread");
             }
             runtime.block_on(end.cancelled());
