@@ -3,8 +3,7 @@
 //! When a whole rack shares the link, all machines would have their images late, and at the same
 //! time. So a bounded number of transfers run at full speed while the others wait in line, and most
 //! machines boot early. Who waits gets a little of its image every now and then, for firmware gives
-//! up on a silent server: EDK2 does when nothing has come for 5 s (`PcdHttpIoTimeout`). iPXE and curl
-//! wait for as long as it takes.
+//! up on a silent server: EDK2 does when nothing has come for 5 s (`PcdHttpIoTimeout`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
