@@ -120,7 +120,7 @@ async fn serve_on(
     let in_force = rules.in_force();
     let firmware = folder::firmware(serve.firmware.as_deref(), &serve.root);
     let site = Site::new(&serve.root, &firmware, origin, in_force.clone(), Arc::clone(&machines));
-    let site = site.with_transfers(serve.max_transfers);
+    let site = site.with_transfers(serve.max_transfers).with_interface(&network.interface.name);
     let site = Arc::new(site.with_neighbours(Neighbours::connect(network.interface.index)?));
     let loaders = loaders(serve, &firmware, origin)?;
     let (fast_path, xdp_reason) = leasing::attach_xdp(network, serve, &loaders).await?;

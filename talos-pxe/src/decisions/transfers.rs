@@ -168,7 +168,9 @@ impl Transfers {
 
     /// What a transfer may do now.
     pub fn turn(&mut self, now: BootTime, id: Id) -> Turn {
-        self.call(now);
+        if !self.running.contains(&id) {
+            self.call(now);
+        }
         let Some(transfer) = self.under_way.get_mut(&id) else { return Turn::Go };
         if self.running.contains(&id) {
             return Turn::Go;

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::buffers::{Buffers, Larger};
 use super::image::{Image, Images, Piece};
 
 /// How many octets of an image are handed to the kernel at a time: enough to be worth the call, few
@@ -32,6 +33,9 @@ const CONGESTION_CONTROL: &[u8] = b"cubic";
 pub(super) struct Connection {
     socket: TcpStream,
     images: Images,
+    buffers: Buffers,
+    /// Room for what waits to be sent, once an image is.
+    larger: Option<Larger>,
     /// The image that is being sent.
     current: Option<Arc<Image>>,
     /// Whether the kernel holds back what does not fill a packet, since more of an image follows.
@@ -47,7 +51,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the client has gone already.
-    pub(super) fn new(socket: std::net::TcpStream, images: Images) -> io::Result<Self> {
+    pub(super) fn new(socket: std::net::TcpStream, images: Images, buffers: Buffers) -> io::Result<Self> {
         let socket = TcpStream::from_std(socket)?;
         // Small answers, such as scripts, must not wait for the client's delayed ACK.
         socket.set_nodelay(true)?;
@@ -59,6 +63,8 @@ impl Connection {
         Ok(Self {
             socket,
             images,
+            buffers,
+            larger: None,
             current: None,
             corked: Cell::new(false),
             has_sent: false,
@@ -85,14 +91,22 @@ impl Connection {
     }
 
     /// Lets the kernel send up to `most` of the `rest` octets of an image.
-    fn send_image(&self, piece: &Piece, rest: usize, most: usize) -> io::Result<usize> {
+    fn send_image(&mut self, piece: &Piece, rest: usize, most: usize) -> io::Result<usize> {
         self.cork(true)?;
+        if self.larger.is_none() && rest.min(most) > AT_ONCE {
+            self.larger = self.buffers.enlarge(&self.socket);
+        }
         // Rather no image than one that is half another: before its last octets a client cannot
         // take it for whole.
         if rest <= AT_ONCE {
             piece.image.check_unchanged()?;
         }
-        piece.send(&self.socket, rest.min(most).min(AT_ONCE))
+        let send = || piece.send(&self.socket, rest.min(most).min(AT_ONCE));
+        let sent = self.socket.try_io(Interest::WRITABLE, send)?;
+        let passed = self.larger.as_mut().map_or(sent, |larger| larger.passed(sent));
+        piece.image.count(passed);
+        self.has_sent = sent == AT_ONCE;
+        Ok(sent)
     }
 
     /// Writes what comes before the next image.
@@ -156,10 +170,7 @@ impl AsyncWrite for Connection {
                         this.cork(false)?;
                         return Poll::Pending;
                     };
-                    let send = || this.send_image(piece, *length, most);
-                    let sent = this.socket.try_io(Interest::WRITABLE, send);
-                    this.has_sent = matches!(sent, Ok(AT_ONCE));
-                    sent
+                    this.send_image(piece, *length, most)
                 }
                 None => this.socket.try_io(Interest::WRITABLE, || this.send_bytes(pieces)),
             };

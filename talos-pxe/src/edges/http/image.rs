@@ -97,10 +97,7 @@ impl Piece {
         let mut offset = self.offset;
         match rustix::fs::sendfile(socket, &self.image.file, Some(&mut offset), length)? {
             0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-            sent => {
-                self.image.ticket.iter().for_each(|ticket| ticket.sent(sent));
-                Ok(sent)
-            }
+            sent => Ok(sent),
         }
     }
 }
@@ -122,6 +119,11 @@ impl Image {
             return Err(io::Error::other("the file was changed while it was sent"));
         }
         Ok(())
+    }
+
+    /// Counts octets that have gone to the client.
+    pub(super) fn count(&self, octets: usize) {
+        self.ticket.iter().for_each(|ticket| ticket.sent(octets));
     }
 
     /// How many octets may be sent now; see [`Ticket::poll`].

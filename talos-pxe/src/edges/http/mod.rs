@@ -1,6 +1,7 @@
 //! HTTP for the boot network: scripts, kernels, configs and boot firmware.
 
 mod assets;
+mod buffers;
 mod config;
 mod connection;
 mod file;
@@ -25,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use buffers::Buffers;
 use image::Images;
 pub use serve::serve;
 use threads::Threads;
@@ -60,6 +62,8 @@ pub struct Site {
     images: Images,
     /// Whose turn it is to download an image.
     turns: Turns,
+    /// Larger ones for images.
+    buffers: Buffers,
     /// Where machine configs are made.
     made: Configs,
     /// Tells who asks; without it everybody counts as a client behind a router.
@@ -88,6 +92,7 @@ impl Site {
             tokens: Mutex::default(),
             images: Images::default(),
             turns: Turns::default(),
+            buffers: Buffers::default(),
             made: Configs::new(root, wishes),
             neighbours: None,
         }
@@ -107,6 +112,12 @@ impl Site {
     #[must_use]
     pub fn with_transfers(self, limit: Limit) -> Self {
         Self { turns: Turns::new(limit), ..self }
+    }
+
+    /// The site where images go fast to clients on an interface that is.
+    #[must_use]
+    pub fn with_interface(self, interface: &str) -> Self {
+        Self { buffers: Buffers::on(interface), ..self }
     }
 
     /// Who asks from this address.
@@ -129,8 +140,9 @@ impl Site {
         listener: TcpListener,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        let images = self.images.clone();
-        serve::serve_images(listener, router(self), images, Threads::start()?, shutdown).await
+        let (images, buffers) = (self.images.clone(), self.buffers.clone());
+        let threads = Threads::start()?;
+        serve::serve_images(listener, router(self), images, buffers, threads, shutdown).await
     }
 
     fn tokens(&self) -> MutexGuard<'_, Tokens> {

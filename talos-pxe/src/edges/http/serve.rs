@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use super::buffers::Buffers;
 use super::connection::Connection;
 use super::image::Images;
 use super::threads::Threads;
@@ -44,7 +45,8 @@ pub async fn serve(
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    serve_images(listener, router, Images::default(), Threads::here(), shutdown).await
+    let (images, buffers) = (Images::default(), Buffers::default());
+    serve_images(listener, router, images, buffers, Threads::here(), shutdown).await
 }
 
 /// As [`serve`], for routes that answer with `images`, on `threads`.
@@ -52,6 +54,7 @@ pub(super) async fn serve_images(
     listener: TcpListener,
     router: Router,
     images: Images,
+    buffers: Buffers,
     threads: Threads,
     shutdown: CancellationToken,
 ) -> Result<()> {
@@ -62,10 +65,10 @@ pub(super) async fn serve_images(
         let Some(accepted) = shutdown.run_until_cancelled(listener.accept()).await else { break };
         match accepted.and_then(|(socket, client)| Ok((socket.into_std()?, client))) {
             Ok((socket, client)) => {
-                let (images, router, watcher) =
-                    (images.clone(), router.clone(), graceful.watcher());
+                let (images, buffers) = (images.clone(), buffers.clone());
+                let (router, watcher) = (router.clone(), graceful.watcher());
                 threads.spawn(async move {
-                    let end = match Connection::new(socket, images) {
+                    let end = match Connection::new(socket, images, buffers) {
                         Ok(connection) => {
                             let serving = watcher.watch(speak_http(connection, client, router));
                             serving.await.map_err(anyhow::Error::from)

@@ -54,6 +54,7 @@ impl Lab {
             listener,
             router(site),
             images,
+            Buffers::default(),
             Threads::here(),
             shutdown.clone(),
         ));
