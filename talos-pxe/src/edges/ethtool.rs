@@ -11,7 +11,9 @@ const SIOCETHTOOL: Opcode = 0x8946;
 const GET_SETTINGS: u32 = 1;
 /// The driver's name and version: `struct ethtool_drvinfo`.
 const GET_DRIVER: u32 = 3;
-/// More octets than either structure has, 44 and 196.
+/// Whether it cuts TCP segments: `struct ethtool_value`.
+const GET_SEGMENTATION: u32 = 0x1e;
+/// More octets than any of these structures has, at most 196.
 const ROOM: usize = 256;
 
 /// `struct ifreq`, as this ioctl reads it.
@@ -45,6 +47,12 @@ pub fn speed(interface: &str) -> Option<u32> {
     (speed != 0 && speed != u32::MAX && speed != 0xffff).then_some(speed)
 }
 
+/// Whether the interface sends many TCP segments at a time, and cuts them apart itself (TSO).
+pub fn segments(interface: &str) -> bool {
+    let answer = ask(interface, GET_SEGMENTATION);
+    answer.is_some_and(|answer| answer.get(4..8).is_some_and(|value| value != [0; 4]))
+}
+
 fn ask(interface: &str, question: u32) -> Option<[u8; ROOM]> {
     let mut data = [0; ROOM];
     data.get_mut(..4)?.copy_from_slice(&question.to_ne_bytes());
@@ -55,7 +63,7 @@ fn ask(interface: &str, question: u32) -> Option<[u8; ROOM]> {
     let mut request = Request { name, data: ptr::from_mut(&mut data).cast(), rest: [0; 16] };
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).ok()?;
     // SAFETY: the kernel reads the request, whose name ends with a NUL, and writes the answer to
-    // one of the two questions over `data`, which has room for either and outlives the call.
+    // one of these questions over `data`, which has room for either and outlives the call.
     #[allow(unsafe_code)]
     unsafe { ioctl(&socket, Updater::<SIOCETHTOOL, Request>::new(&mut request)) }.ok()?;
     Some(data)

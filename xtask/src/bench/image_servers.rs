@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::http::{FILE, SIZE, nginx};
-use crate::exec;
 use crate::lab::process::Process;
 use crate::lab::server::Server;
 use crate::lab::{Host, Lab};
@@ -104,11 +103,8 @@ impl Bed {
 
 /// The server's host and the clients' one.
 fn cable(lab: &Lab) -> Result<(Host, Host)> {
-    let [host, far] = lab.cable(["server", "clients"])?;
-    host.add_address("10.77.0.1/16")?;
+    let [host, far] = lab.wide_cable(["server", "clients"])?;
+    host.add_sender("10.77.0.1/16")?;
     far.add_address("10.77.0.2/16")?;
-    // Linux's own, for both servers, whatever this machine prefers.
-    let route = "route replace 10.77.0.0/16 dev eth0 src 10.77.0.1 congctl cubic";
-    exec::output(host.command("ip").args(route.split(' ')))?;
     Ok((host, far))
 }

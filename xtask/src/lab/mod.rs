@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use ipnet::Ipv4Net;
 use tempfile::TempDir;
 
 use crate::exec;
@@ -113,12 +114,16 @@ impl Lab {
     /// # Errors
     /// Without root or iproute2.
     pub fn cable(&self, names: [&str; 2]) -> Result<[Host; 2]> {
-        self.cable_with(names, &[])
+        let [mut near, far] = self.cable_with(names, &[])?;
+        near.far_end = Some(pass::attach(&far.netns, c"eth0")?);
+        Ok([near, far])
     }
 
     /// As [`Lab::cable`], with what network cards have and cables do not, for loads that fill it:
-    /// senders wait (since Linux 6.16) instead of losing all beyond 256 frames, and XDP programs
-    /// have queues of their own, which nobody else can fill.
+    /// segmentation offload, senders that wait (since Linux 6.16) instead of losing all beyond 256
+    /// frames, and for packet sockets queues of their own, which nobody else can fill. XDP programs
+    /// transmit in generic mode only: the program that a driver's needs on the other end would cost
+    /// the offload, and a copy of every frame.
     ///
     /// # Errors
     /// As [`Lab::cable`].
@@ -138,13 +143,12 @@ impl Lab {
             let netns = Netns::new()?;
             Ok::<Host, anyhow::Error>(Host { name: name.to_owned(), mac, netns, far_end: None })
         });
-        let (mut near, far) = (near?, far?);
+        let (near, far) = (near?, far?);
         let mut add = near.command("ip");
         add.args(["link", "add", "eth0", "address", near.mac()]).args(options);
         add.args(["type", "veth", "peer", "name", "eth0", "address", far.mac()]).args(options);
         add.args(["netns", &far.netns.path()]);
         exec::output(&mut add)?;
-        near.far_end = Some(pass::attach(&far.netns, c"eth0")?);
         for host in [&near, &far] {
             exec::output(host.command("ip").args(["link", "set", "eth0", "addrgenmode", "none"]))?;
             exec::output(host.command("ip").args(["link", "set", "eth0", "up"]))?;
@@ -246,8 +250,8 @@ impl Host {
         far_end.replace(program).context("cannot replace the program on a cable of the lab")
     }
 
-    /// Makes the first half of `eth0`'s queues those of XDP programs and of packet sockets without
-    /// a queue, a queue for each CPU; everything else takes the second half, and waits there.
+    /// Makes the first half of `eth0`'s queues those of packet sockets without a queue, a queue for
+    /// each CPU; everything else takes the second half, and waits there.
     fn divide_queues(&self, cpus: usize) -> Result<()> {
         // As many packets as in fq_codel's queue, which most systems have.
         let queue = "ip link set eth0 txqueuelen 10240 && tc qdisc replace dev eth0 root mq";
@@ -262,6 +266,20 @@ impl Host {
             lines.push_str(&format!(" && echo {mask:x} > {file}"));
         }
         exec::output(self.command("unshare").args(["--mount", "sh", "-c", &lines]))?;
+        Ok(())
+    }
+
+    /// Gives `eth0` an address, such as 10.77.0.1/16, from which TCP sends as Linux does by default,
+    /// whatever this machine prefers: that is no difference between servers.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn add_sender(&self, address: &str) -> Result<()> {
+        self.add_address(address)?;
+        let own: Ipv4Net = address.parse()?;
+        let (network, own) = (own.trunc(), own.addr());
+        let route = format!("route replace {network} dev eth0 src {own} congctl cubic");
+        exec::output(self.command("ip").args(route.split(' ')))?;
         Ok(())
     }
 

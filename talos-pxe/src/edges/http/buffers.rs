@@ -60,8 +60,7 @@ impl Buffers {
     pub(super) fn enlarge(&self, socket: &TcpStream) -> Option<Larger> {
         let Left { count, interface } = self.0.as_ref()?;
         let permit = Arc::clone(count).try_acquire_owned().ok()?;
-        // Devices of virtual machines may not tell.
-        if ethtool::speed(interface).is_some_and(|speed| speed < FAST) {
+        if !is_fast(interface) {
             return None;
         }
         if let Err(error) = setsockopt(socket, sockopt::SndBufForce, &ASKED_FOR) {
@@ -82,10 +81,17 @@ impl Larger {
     }
 }
 
+/// Whether a link gains by larger buffers. Without segmentation offload it loses: the kernel then
+/// sends packet by packet while it takes the client's acknowledgements.
+fn is_fast(interface: &str) -> bool {
+    // Devices of virtual machines may not tell their speed.
+    ethtool::speed(interface).is_none_or(|speed| speed >= FAST) && ethtool::segments(interface)
+}
+
 /// The machine's memory, in octets.
 fn memory() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::from(info.totalram).saturating_mul(info.mem_unit.into())
+    info.totalram.saturating_mul(info.mem_unit.into())
 }
 
 /// How many buffers there is room for in so much memory, of which a container has no more than

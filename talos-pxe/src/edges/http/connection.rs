@@ -24,9 +24,6 @@ const PIECES: usize = 16;
 /// How long a client may take nothing of what was sent to it. The kernel watches, so that a client
 /// that is gone costs nothing but its socket.
 const STALLED: Duration = Duration::from_secs(60);
-/// Linux's own. BBR, which some systems use instead, sends by a timer, which on a LAN brings nothing
-/// and takes a quarter of the speed.
-const CONGESTION_CONTROL: &[u8] = b"cubic";
 
 /// A connection whose writes know images.
 #[derive(Debug)]
@@ -51,14 +48,16 @@ impl Connection {
     ///
     /// # Errors
     /// When the client has gone already.
-    pub(super) fn new(socket: std::net::TcpStream, images: Images, buffers: Buffers) -> io::Result<Self> {
+    pub(super) fn new(
+        socket: std::net::TcpStream,
+        images: Images,
+        buffers: Buffers,
+    ) -> io::Result<Self> {
         let socket = TcpStream::from_std(socket)?;
         // Small answers, such as scripts, must not wait for the client's delayed ACK.
         socket.set_nodelay(true)?;
         let options = SockRef::from(&socket);
         options.set_tcp_user_timeout(Some(STALLED))?;
-        // Where the system prefers another one, or has not got it, images still arrive.
-        let _ = options.set_tcp_congestion(CONGESTION_CONTROL);
         options.set_tcp_keepalive(&TcpKeepalive::new().with_time(STALLED))?;
         Ok(Self {
             socket,

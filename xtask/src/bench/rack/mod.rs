@@ -42,7 +42,7 @@ pub struct Rack {
     image: Option<u64>,
 
     /// The seconds in which the machines are switched on, evenly.
-    #[arg(long, value_name = "SECS", default_value_t = 10)]
+    #[arg(long, value_name = "SECS", default_value_t = 1)]
     spread: u32,
 
     /// Only this server; may be repeated.

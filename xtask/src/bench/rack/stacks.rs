@@ -25,7 +25,7 @@ pub const SITE: &str = "http://10.77.0.1:8080";
 /// A complete boot server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// talos-pxe, with its XDP program in the driver.
+    /// talos-pxe.
     TalosPxe,
     /// dnsmasq for DHCP and TFTP, and nginx.
     Dnsmasq,
@@ -73,11 +73,11 @@ impl Stack {
     /// When one of its programs does not start.
     pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path, plan: &Plan) -> Result<Stack> {
         let [host, far] = lab.wide_cable(["server", "rack"])?;
-        host.add_address(NETWORK)?;
+        host.add_sender(NETWORK)?;
         let state = tempfile::tempdir_in(lab.dir())?.keep();
         let (mut server, mut peers) = (None, Vec::new());
         match kind {
-            Kind::TalosPxe => server = Some(servers::ours(&host, daemon, root, &state, "native")?),
+            Kind::TalosPxe => server = Some(servers::ours(&host, daemon, root, &state, "generic")?),
             Kind::Dnsmasq => {
                 let arguments = dnsmasq();
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
