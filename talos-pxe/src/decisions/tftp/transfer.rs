@@ -32,7 +32,7 @@ pub struct Terms {
     /// Octets in a block.
     pub block_size: u16,
     /// Blocks that are sent before an acknowledgement is awaited.
-    window: u16,
+    pub window: u16,
     /// The options to confirm, in the order in which they were asked for.
     pub granted: Vec<(&'static str, u64)>,
 }

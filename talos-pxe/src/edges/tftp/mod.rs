@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 pub use boot_files::BootFiles;
 use worker::{Busy, Worker};
 
+use crate::decisions::tftp::transfer::Terms;
 use crate::decisions::tftp::{SCRIPT, Wanted, wanted};
 use crate::state::machines::{Machines, Observation, Stage};
 use crate::time::{BootTime, WallTime};
@@ -91,12 +92,9 @@ impl Server {
             }
         };
         let (file, content) = self.find(client, &request)?;
-        // A request that is repeated must find the transfer that it began.
-        let port = usize::from(client.port());
-        let Some(worker) = self.workers.get(port % self.workers.len().max(1)) else {
-            return Ok(());
-        };
-        match worker.begin(BootTime::now(), client, &request, content) {
+        let terms = Terms::of(&request, content.len() as u64);
+        let Some(worker) = self.worker(client, &terms) else { return Ok(()) };
+        match worker.begin(BootTime::now(), client, terms, content) {
             Ok(()) => {
                 info!(%client, file, "TFTP file");
                 if file != SCRIPT {
@@ -110,6 +108,14 @@ impl Server {
                 Err(error(ErrorCode::Other, "busy, try again"))
             }
         }
+    }
+
+    /// Who does a transfer: a request that is repeated must find the one that it began.
+    fn worker(&self, client: SocketAddrV4, terms: &Terms) -> Option<&Worker> {
+        let all = self.workers.len();
+        // For a single block it does not pay to wake a thread: fewer of them sleep less.
+        let some = if terms.window == 1 { all.div_ceil(2) } else { all };
+        self.workers.get(usize::from(client.port()).checked_rem(some)?)
     }
 
     fn find<'a>(

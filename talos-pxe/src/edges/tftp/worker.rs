@@ -19,7 +19,7 @@ use tracing::{debug, info};
 
 use crate::decisions::tftp::transfer::{Step, Terms, Transfer};
 use crate::time::BootTime;
-use crate::wire::tftp::{Packet, Request, data_head, oack};
+use crate::wire::tftp::{Packet, data_head, oack};
 
 /// The most transfers of one thread. Requests may be forged, and each costs a few hundred octets.
 const TRANSFERS: usize = 2048;
@@ -86,12 +86,10 @@ impl Worker {
         &self,
         now: BootTime,
         client: SocketAddrV4,
-        request: &Request<'_>,
+        terms: Terms,
         content: Arc<[u8]>,
     ) -> Result<(), Busy> {
-        let length = content.len() as u64;
-        let terms = Terms::of(request, length);
-        let (transfer, first) = Transfer::start(now, &terms, length);
+        let (transfer, first) = Transfer::start(now, &terms, content.len() as u64);
         let active = Active { transfer, terms, content };
         let mut transfers = self.shared.transfers();
         let repeats = |under_way: &Active| {
