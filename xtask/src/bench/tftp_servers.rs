@@ -131,7 +131,7 @@ pub fn run(
 
 /// The server's host and the clients' one.
 fn cable(lab: &Lab) -> Result<(Host, Host)> {
-    let [host, far] = lab.cable(["server", "clients"])?;
+    let [host, far] = lab.wide_cable(["server", "clients"])?;
     host.add_address("10.77.0.1/16")?;
     far.add_address("10.77.0.2/16")?;
     Ok((host, far))

@@ -1,6 +1,7 @@
 //! TFTP: iPXE's binaries, for firmware that boots by it, and iPXE's entry script.
 
 mod boot_files;
+mod receiver;
 mod worker;
 
 use std::io;

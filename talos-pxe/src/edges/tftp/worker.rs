@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::ops::RangeInclusive;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,7 @@ use std::time::Duration;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt, sockopt};
 use tracing::{debug, info};
 
+use super::receiver::Receiver;
 use crate::decisions::tftp::transfer::{Step, Terms, Transfer};
 use crate::time::BootTime;
 use crate::wire::tftp::{Packet, data_head, oack};
@@ -26,8 +27,9 @@ const TRANSFERS: usize = 2048;
 /// How often the thread looks for clients that have fallen silent, with and without transfers.
 const BUSY: Duration = Duration::from_millis(10);
 const IDLE: Duration = Duration::from_millis(250);
-/// The longest packet that a client sends us after its request, in octets.
-const LONGEST_PACKET: usize = 600;
+/// How long a single client is waited for without sleep: to be woken takes longer than many a client
+/// takes to answer.
+const AWAKE: Duration = Duration::from_micros(150);
 
 /// Octets of packets that may wait in the kernel in each direction.
 const BUFFER: usize = 4 << 20;
@@ -135,18 +137,24 @@ impl Shared {
     }
 
     fn work(&self) {
-        let mut packet = [0; LONGEST_PACKET];
+        let mut receiver = Receiver::new();
         let mut looked = BootTime::now();
         let mut patience = None;
+        // Whether there is one client, and it answered that soon.
+        let mut is_prompt = false;
         while !self.ends.load(Ordering::Relaxed) {
-            let wanted = if self.transfers().is_empty() { IDLE } else { BUSY };
+            let count = self.transfers().len();
+            let wanted = if count == 0 { IDLE } else { BUSY };
             if patience != Some(wanted) {
                 patience = self.socket.set_read_timeout(Some(wanted)).ok().map(|()| wanted);
             }
-            let received = self.socket.recv_from(&mut packet);
+            let since = BootTime::now();
+            let awake = if is_prompt { since + AWAKE } else { since };
+            let received = receiver.receive(&self.socket, awake);
             let now = BootTime::now();
-            if let Ok((length, SocketAddr::V4(client))) = received {
-                self.on_packet(now, client, packet.get(..length).unwrap_or_default());
+            is_prompt = count == 1 && now.since(since) < AWAKE;
+            for (client, packet) in received.into_iter().flatten() {
+                self.on_packet(now, client, packet);
             }
             if now.since(looked) >= BUSY {
                 looked = now;
