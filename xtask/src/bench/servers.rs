@@ -148,8 +148,8 @@ pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path) -> Result<Bed> {
     files_cable(&host, &far)?;
     let state = tempfile::tempdir_in(lab.dir())?.keep();
     let process = match kind {
-        Kind::FastPath => Running::Ours(ours(&host, daemon, root, &state, "native")?),
-        Kind::Daemon => Running::Ours(ours(&host, daemon, root, &state, "off")?),
+        Kind::FastPath => Running::Ours(ours(&host, daemon, root, &state, &["--xdp", "native"])?),
+        Kind::Daemon => Running::Ours(ours(&host, daemon, root, &state, &["--xdp", "off"])?),
         Kind::Kea => Running::Peer(kea(&host, &state, json!([]))?),
         Kind::Dnsmasq => Running::Peer(dnsmasq(&host, &state, &["--dhcp-boot=snponly.efi"])?),
     };
@@ -177,37 +177,38 @@ fn files_cable(host: &Host, far: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Starts talos-pxe on a host, with its XDP program as `xdp` says.
+/// Starts talos-pxe on a host, with more flags.
 ///
 /// # Errors
 /// When it does not start.
-pub fn ours(host: &Host, daemon: &Path, root: &Path, state: &Path, xdp: &str) -> Result<Server> {
+pub fn ours(
+    host: &Host,
+    daemon: &Path,
+    root: &Path,
+    state: &Path,
+    more: &[&str],
+) -> Result<Server> {
     let (first, last) = RANGE;
     let (lease_time, range) = (LEASE_TIME.to_string(), format!("{first}-{last}"));
     let (root, state) = (root.display().to_string(), state.display().to_string());
     // A log line for each lease would be the terminal's benchmark.
-    Server::start(
-        daemon,
-        host,
-        [
-            "--mode",
-            "server",
-            "--addr",
-            NETWORK,
-            "--range",
-            &range,
-            "--lease-time",
-            &lease_time,
-            "--root",
-            &root,
-            "--state",
-            &state,
-            "--xdp",
-            xdp,
-            "--ra",
-            "off",
-        ],
-    )
+    let flags = [
+        "--mode",
+        "server",
+        "--addr",
+        NETWORK,
+        "--range",
+        &range,
+        "--lease-time",
+        &lease_time,
+        "--root",
+        &root,
+        "--state",
+        &state,
+        "--ra",
+        "off",
+    ];
+    Server::start(daemon, host, flags.iter().chain(more))
 }
 
 /// Starts Kea on a host; `classes` tell the clients apart that start other files.

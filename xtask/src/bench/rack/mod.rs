@@ -31,6 +31,7 @@ use stacks::{Kind, SITE, Stack};
 #[command(after_help = "Examples:
   cargo xtask bench rack --quick              100 machines, images of 16 MiB.
   cargo xtask bench rack --json rack.json --svg rack.svg
+  cargo xtask bench rack --only talos-pxe --max-transfers off
   cargo xtask bench rack --machines 500 --image 200M --only talos-pxe")]
 pub struct Rack {
     /// How many machines there are (default: 1000).
@@ -44,6 +45,10 @@ pub struct Rack {
     /// The seconds in which the machines are switched on, evenly.
     #[arg(long, value_name = "SECS", default_value_t = 1)]
     spread: u32,
+
+    /// How many images talos-pxe sends at a time, as its flag of this name takes it.
+    #[arg(long, value_name = "N", default_value = "auto")]
+    max_transfers: String,
 
     /// Only this server; may be repeated.
     #[arg(long, value_enum, value_name = "NAME")]
@@ -98,7 +103,7 @@ pub fn main(rack: &Rack) -> Result<()> {
     for kind in Kind::value_variants().iter().filter(wanted) {
         let what = format!("{}: {} machines", kind.name(), size.machines);
         let play = || {
-            let mut stack = Stack::start(&lab, *kind, &daemon, &root, &plan)?;
+            let mut stack = Stack::start(&lab, *kind, &daemon, &rack.max_transfers, &root, &plan)?;
             let (before, idle, start) = (stack.used()?, cpu::idle()?, Instant::now());
             let boots = rack::boot(&mut stack.network, &plan)?;
             let (time, idle, after) = (start.elapsed(), cpu::idle()? - idle, stack.used()?);

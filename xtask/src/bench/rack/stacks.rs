@@ -67,17 +67,27 @@ pub struct Used {
 }
 
 impl Stack {
-    /// Starts it.
+    /// Starts it; talos-pxe sends `limit` images at a time.
     ///
     /// # Errors
     /// When one of its programs does not start.
-    pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path, plan: &Plan) -> Result<Stack> {
+    pub fn start(
+        lab: &Lab,
+        kind: Kind,
+        daemon: &Path,
+        limit: &str,
+        root: &Path,
+        plan: &Plan,
+    ) -> Result<Stack> {
         let [host, far] = lab.wide_cable(["server", "rack"])?;
         host.add_sender(NETWORK)?;
         let state = tempfile::tempdir_in(lab.dir())?.keep();
         let (mut server, mut peers) = (None, Vec::new());
         match kind {
-            Kind::TalosPxe => server = Some(servers::ours(&host, daemon, root, &state, "generic")?),
+            Kind::TalosPxe => {
+                let flags = ["--xdp", "generic", "--max-transfers", limit];
+                server = Some(servers::ours(&host, daemon, root, &state, &flags)?);
+            }
             Kind::Dnsmasq => {
                 let arguments = dnsmasq();
                 let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
