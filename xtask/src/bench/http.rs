@@ -132,8 +132,9 @@ pub fn nginx(host: &Host, root: &Path, state: &Path) -> Result<Vec<Process>> {
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {folder}/{kind};\n"))
         .concat();
+    // The file with the process ID is not /dev/null: nginx deletes it when it ends.
     let config = format!(
-        "daemon off;\nmaster_process off;\nuser root;\npid /dev/null;\nerror_log stderr;\n\
+        "daemon off;\nmaster_process off;\nuser root;\npid {folder}/nginx.pid;\nerror_log stderr;\n\
          events {{ worker_connections 8192; }}\n\
          http {{\naccess_log off;\nsendfile on;\ntcp_nopush on;\n{temporary}\
          server {{ listen {PORT} reuseport; root {}; }}\n}}\n",

@@ -32,7 +32,7 @@ impl Site {
     /// With its memory of leases in the file `memory`.
     fn dhclient(&self, host: &Host, memory: &str, options: &[&str]) -> Result<Process> {
         let mut command = host.command("dhclient");
-        command.args(["-d", "-1", "-v", "-pf", "/dev/null", "-sf"]).arg(self.script()?);
+        command.args(["-d", "-1", "-v", "--no-pid", "-sf"]).arg(self.script()?);
         command.arg("-lf").arg(self.file(memory)).args(options).arg("eth0");
         host.start(command)
     }

@@ -30,8 +30,9 @@ const STALLED: Duration = Duration::from_secs(60);
 pub(super) struct Connection {
     socket: TcpStream,
     images: Images,
-    buffers: Buffers,
-    /// Room for what waits to be sent, once an image is.
+    /// Where a larger buffer may be had, until the first image.
+    buffers: Option<Buffers>,
+    /// Room for what waits to be sent.
     larger: Option<Larger>,
     /// The image that is being sent.
     current: Option<Arc<Image>>,
@@ -62,7 +63,7 @@ impl Connection {
         Ok(Self {
             socket,
             images,
-            buffers,
+            buffers: Some(buffers),
             larger: None,
             current: None,
             corked: Cell::new(false),
@@ -92,8 +93,8 @@ impl Connection {
     /// Lets the kernel send up to `most` of the `rest` octets of an image.
     fn send_image(&mut self, piece: &Piece, rest: usize, most: usize) -> io::Result<usize> {
         self.cork(true)?;
-        if self.larger.is_none() && rest.min(most) > AT_ONCE {
-            self.larger = self.buffers.enlarge(&self.socket);
+        if let Some(buffers) = self.buffers.take_if(|_| rest.min(most) > AT_ONCE) {
+            self.larger = buffers.enlarge(&self.socket);
         }
         // Rather no image than one that is half another: before its last octets a client cannot
         // take it for whole.

@@ -62,7 +62,7 @@ pub struct Site {
     images: Images,
     /// Whose turn it is to download an image.
     turns: Turns,
-    /// Larger ones for images.
+    /// Larger send buffers for images.
     buffers: Buffers,
     /// Where machine configs are made.
     made: Configs,
@@ -114,7 +114,7 @@ impl Site {
         Self { turns: Turns::new(limit), ..self }
     }
 
-    /// The site where images go fast to clients on an interface that is.
+    /// The site with larger send buffers for clients on this interface, if it is fast.
     #[must_use]
     pub fn with_interface(self, interface: &str) -> Self {
         Self { buffers: Buffers::on(interface), ..self }
