@@ -62,20 +62,25 @@ impl PacketSocket {
     pub async fn receive<'a>(&self, frame: &'a mut [u8; MAX_FRAME]) -> io::Result<&'a [u8]> {
         loop {
             let mut ready = self.socket.readable().await?;
-            let received = ready.try_io(|socket| {
-                rustix::net::recv(
-                    socket.get_ref().as_fd(),
-                    &mut frame[..],
-                    rustix::net::RecvFlags::empty(),
-                )
-                .map_err(io::Error::from)
-            });
-            match received {
-                Ok(Ok((_, length))) => return Ok(frame.get(..length).unwrap_or_default()),
+            match ready.try_io(|_| self.read(frame)) {
+                Ok(Ok(length)) => return Ok(frame.get(..length).unwrap_or_default()),
                 Ok(Err(error)) => return Err(error),
                 Err(_would_block) => {}
             }
         }
+    }
+
+    /// As [`PacketSocket::receive`], without waiting: none when nothing has come, or on an error,
+    /// which the next call of that will tell.
+    pub fn try_receive<'a>(&self, frame: &'a mut [u8; MAX_FRAME]) -> Option<&'a [u8]> {
+        let length = self.read(frame).ok()?;
+        frame.get(..length)
+    }
+
+    fn read(&self, frame: &mut [u8; MAX_FRAME]) -> io::Result<usize> {
+        let flags = rustix::net::RecvFlags::empty();
+        let (_, length) = rustix::net::recv(self.socket.get_ref().as_fd(), &mut frame[..], flags)?;
+        Ok(length)
     }
 
     /// Sends a whole frame.

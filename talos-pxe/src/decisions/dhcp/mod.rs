@@ -3,6 +3,7 @@
 //! Each server takes a request and where it came from, and returns a [`Reply`] with where it goes, or
 //! why there is none.
 
+mod ahead;
 pub mod client;
 pub mod pool;
 mod probes;

@@ -11,7 +11,7 @@ use crate::wire::dhcp::Message;
 
 /// How long a host has to answer. ARP answers take a few milliseconds on a local network; the
 /// client repeats its DISCOVER after a second at the earliest.
-const PATIENCE: Duration = Duration::from_millis(250);
+pub const PATIENCE: Duration = Duration::from_millis(250);
 /// More clients than this at a time have to ask again: each one's request is kept.
 const CAPACITY: usize = 4096;
 
@@ -34,9 +34,15 @@ impl Probes {
         self.waiting.len() >= CAPACITY
     }
 
-    /// Notes that `address` is asked about for this request, and no longer for another one.
-    pub fn start(&mut self, now: BootTime, address: Ipv4Addr, from: Ingress, request: Message) {
-        let deadline = now + PATIENCE;
+    /// Notes that `address` is asked about until `deadline` for this request, and no longer for
+    /// another one.
+    pub fn start(
+        &mut self,
+        deadline: BootTime,
+        address: Ipv4Addr,
+        from: Ingress,
+        request: Message,
+    ) {
         let waiting = Waiting { deadline, from, request };
         if let Some(old) = self.waiting.insert(address, waiting) {
             self.by_deadline.remove(&(old.deadline, address));

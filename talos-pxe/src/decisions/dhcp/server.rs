@@ -2,13 +2,15 @@
 //!
 //! Before an address is offered for the first time the segment is asked by ARP whether someone
 //! uses it (RFC 2131 section 2.2). [`Server::answer`] then returns [`Step::Probe`]; the offer
-//! follows from [`Server::expired_probes`], or another probe from [`Server::in_use`].
+//! follows from [`Server::expired_probes`], or another probe from [`Server::in_use`]. So that few
+//! machines wait long for it, it is asked about the next addresses ahead: [`Server::look_ahead`].
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use ipnet::Ipv4Net;
 
+use super::ahead::Ahead;
 use super::probes::Probes;
 use super::reply::{self, Service};
 use super::{Ingress, Reply, Silence};
@@ -100,12 +102,13 @@ pub struct Server {
     settings: Settings,
     leases: Leases,
     probes: Probes,
+    ahead: Ahead,
 }
 
 impl Server {
     /// A server with these leases.
     pub fn new(settings: Settings, leases: Leases) -> Self {
-        Self { settings, leases, probes: Probes::default() }
+        Self { settings, leases, probes: Probes::default(), ahead: Ahead::default() }
     }
 
     /// Answers a request to the DHCP port.
@@ -135,10 +138,22 @@ impl Server {
         address: Ipv4Addr,
         mac: MacAddr,
     ) -> Option<(MacAddr, Step)> {
+        self.ahead.heard(address);
         let (from, request) = self.probes.take_if(address, |machine| machine != mac)?;
         self.leases.quarantine(now, address);
         let machine = request.chaddr;
         Some((machine, self.discover(now, from, request)))
+    }
+
+    /// Whether [`Server::look_ahead`] should be asked before its time.
+    pub fn should_look_ahead(&self) -> bool {
+        self.ahead.is_low()
+    }
+
+    /// The addresses that the segment is to be asked about now, ahead of need; wanted about once a
+    /// second.
+    pub fn look_ahead(&mut self, now: BootTime) -> Vec<Ipv4Addr> {
+        self.ahead.fill(now, self.leases.unused())
     }
 
     /// When [`Server::expired_probes`] has something to return.
@@ -218,7 +233,8 @@ impl Server {
             return Step::Silent(Silence::Checking);
         }
         if candidate.unverified {
-            self.probes.start(now, candidate.address, from, request);
+            let deadline = self.ahead.take(now, candidate.address);
+            self.probes.start(deadline, candidate.address, from, request);
             return Step::Probe(candidate.address);
         }
         self.offer(from, &request).map_or(Step::Silent(Silence::NoRecord), Step::Reply)

@@ -42,7 +42,9 @@ use crate::wire::frame::{Arp, MAX_FRAME, UdpFrame};
 const HEAR: Duration = Duration::from_millis(20);
 /// The most events that are taken from the XDP program at a time.
 const EVENTS: usize = 16_384;
-/// How often fixed addresses are looked after.
+/// The most ARP frames that are read before an address is offered.
+const ANSWERS: usize = 64;
+/// How often fixed addresses are looked after, and the next ones asked about ahead.
 const UPHOLD: Duration = Duration::from_secs(1);
 
 /// The DHCP service of one interface.
@@ -133,7 +135,7 @@ impl Service {
                 _ = hear.tick(), if self.fast_path.is_some() => self.hear(),
                 Some(ask) = self.asks.recv() => self.tell(ask),
                 Ok(()) = rules.changed() => self.reserve(&mut rules),
-                _ = uphold.tick() => self.uphold(),
+                _ = uphold.tick() => self.uphold().await,
                 () = shutdown.cancelled() => break,
             }
         }
@@ -185,7 +187,11 @@ impl Service {
             }
             Responder::Server(leasing) => {
                 let step = leasing.server.answer(BootTime::now(), from, request);
+                let should_look_ahead = leasing.server.should_look_ahead();
                 self.take(step, mac).await;
+                if should_look_ahead {
+                    self.look_ahead().await;
+                }
             }
             Responder::Proxy => match proxy::answer(from, &request, &self.loaders) {
                 Ok(reply) => self.send(reply, self.dhcp.number).await,
@@ -213,6 +219,12 @@ impl Service {
     }
 
     async fn on_deadline(&mut self) {
+        // Whoever has answered in time must be heard before.
+        let mut frame = [0; MAX_FRAME];
+        for _ in 0..ANSWERS {
+            let Some(answer) = self.arp.try_receive(&mut frame) else { break };
+            self.on_arp(Ok(answer)).await;
+        }
         let Responder::Server(leasing) = &mut self.responder else { return };
         for offer in leasing.server.expired_probes(BootTime::now()) {
             self.send(offer, self.dhcp.number).await;
@@ -259,9 +271,24 @@ impl Service {
         }
     }
 
-    fn uphold(&mut self) {
+    async fn uphold(&mut self) {
         if let Responder::Server(leasing) = &mut self.responder {
             leasing.uphold(self.fast_path.as_deref_mut());
+        }
+        self.look_ahead().await;
+    }
+
+    async fn look_ahead(&mut self) {
+        let Responder::Server(leasing) = &mut self.responder else { return };
+        for address in leasing.server.look_ahead(BootTime::now()) {
+            self.probe(address).await;
+        }
+    }
+
+    async fn probe(&mut self, address: Ipv4Addr) {
+        let probe = Arp::probe(self.interface.mac, address).encode();
+        if let Err(error) = self.arp.send(&probe).await {
+            warn!(%error, %address, "cannot ask if the address is in use");
         }
     }
 
@@ -273,10 +300,7 @@ impl Service {
                 None
             }
             Step::Probe(address) => {
-                let probe = Arp::probe(self.interface.mac, address).encode();
-                if let Err(error) = self.arp.send(&probe).await {
-                    warn!(%error, %address, "cannot ask if the address is in use");
-                }
+                self.probe(address).await;
                 None
             }
         };

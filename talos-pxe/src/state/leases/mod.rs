@@ -292,6 +292,15 @@ impl Leases {
         Some((address, *binding))
     }
 
+    /// The addresses that no machine ever had, in the order in which they are given away.
+    pub fn unused(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let left = self.next_unused.map(|first| first..=*self.pool.range.end());
+        left.into_iter().flatten().map(Ipv4Addr::from).filter(|address| {
+            let is_ours = self.pool.contains(*address) && !self.bindings.contains_key(address);
+            is_ours && self.reservations.machine_of(*address).is_none()
+        })
+    }
+
     fn never_used(&mut self, mac: MacAddr) -> Option<Ipv4Addr> {
         while let Some(next) = self.next_unused {
             self.next_unused = match next.cmp(self.pool.range.end()) {

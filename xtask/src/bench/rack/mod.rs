@@ -6,6 +6,7 @@ mod stacks;
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -20,6 +21,9 @@ use crate::load::rack::{self, Boot};
 use crate::progress;
 use crate::setup::{self, Group};
 use stacks::{Kind, SITE, Stack};
+
+/// How long the servers have run when the first machine is switched on.
+const BEFORE: Duration = Duration::from_secs(1);
 
 /// A rack: complete boots of many machines; times of each stage, CPU time and memory, beside
 /// dnsmasq with nginx, and Kea with tftpd-hpa and nginx.
@@ -104,6 +108,7 @@ pub fn main(rack: &Rack) -> Result<()> {
         let what = format!("{}: {} machines", kind.name(), size.machines);
         let play = || {
             let mut stack = Stack::start(&lab, *kind, &daemon, &rack.max_transfers, &root, &plan)?;
+            thread::sleep(BEFORE);
             let (before, idle, start) = (stack.used()?, cpu::idle()?, Instant::now());
             let boots = rack::boot(&mut stack.network, &plan)?;
             let (time, idle, after) = (start.elapsed(), cpu::idle()? - idle, stack.used()?);

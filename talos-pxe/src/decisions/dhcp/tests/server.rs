@@ -229,3 +229,53 @@ fn an_address_that_becomes_reserved_while_it_is_checked_goes_to_its_machine() {
     assert_eq!(offered, [(ALICE, SECOND)]);
     assert_eq!(server.next_deadline(), None);
 }
+
+#[test]
+fn an_address_that_was_checked_ahead_is_offered_soon() {
+    // When its check began, whether somebody was heard to use it, when it is asked for, and
+    // when it is offered.
+    for (asked, heard, discover, offered) in [
+        (0, false, 1000, 1003),
+        (0, false, 100, 250),
+        (0, false, 599_999, 600_002),
+        (0, false, 600_000, 600_250),
+        (0, true, 1000, 1250),
+    ] {
+        let mut server = server_with(SECOND);
+        assert_eq!(server.look_ahead(at(asked)), [FIRST, SECOND]);
+        if heard {
+            assert_eq!(server.in_use(at(asked), FIRST, BOB), None);
+        }
+        let request = message(MessageType::Discover, ALICE, &[]);
+        assert_eq!(send(&mut server, discover, request), Step::Probe(FIRST));
+        assert_eq!(server.next_deadline(), Some(at(offered)), "{asked} {heard} {discover}");
+        // The host that uses it is asked all the same.
+        let next = server.in_use(at(discover + 1), FIRST, BOB);
+        assert_eq!(next, Some((ALICE, Step::Probe(SECOND))));
+    }
+}
+
+#[test]
+fn the_segment_is_asked_about_as_many_addresses_as_a_rack_needs_and_seldom_again() {
+    let mut server = server_with(Ipv4Addr::new(192, 168, 126, 254));
+    let asked = server.look_ahead(at(0));
+    assert_eq!(
+        (asked.len(), asked.first(), server.should_look_ahead()),
+        (512, Some(&FIRST), false)
+    );
+    assert!(server.look_ahead(at(599_999)).is_empty());
+    // Who uses an address is not asked every second.
+    assert_eq!(server.in_use(at(599_999), SECOND, BOB), None);
+    assert!(server.look_ahead(at(599_999)).is_empty());
+    for number in 0..65u16 {
+        let [high, low] = number.to_be_bytes();
+        let mac = MacAddr([0x52, 0x54, 0, 0, high, low]);
+        assert!(!server.should_look_ahead(), "after {number}");
+        let step = send(&mut server, 599_999, message(MessageType::Discover, mac, &[]));
+        assert!(matches!(step, Step::Probe(_)), "{step:?}");
+    }
+    assert!(server.should_look_ahead());
+    assert_eq!(server.look_ahead(at(599_999)).len(), 65);
+    assert!(!server.should_look_ahead());
+    assert_eq!(server.look_ahead(at(600_000)).len(), 512 - 65, "those of the beginning");
+}
