@@ -13,11 +13,11 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use cluster::Names;
-use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::cli::{RaChoice, Serve, UsageError};
 use crate::decisions::boot::loader::Loaders;
@@ -29,6 +29,7 @@ use crate::edges::admin::{self, Admin, Serving};
 use crate::edges::http::Site;
 use crate::edges::interface::{self, Network};
 use crate::edges::neighbours::Neighbours;
+use crate::edges::thread::{self, OwnThread};
 use crate::edges::{bootstrap, configs, dns, folder, http, notify, ra, rules, tftp};
 use crate::state::machines::Machines;
 use crate::state::store::{BootId, Held, Store};
@@ -75,14 +76,6 @@ pub async fn run(serve: &Serve, shutdown: CancellationToken) -> anyhow::Result<(
     }
 }
 
-/// Prefers this thread, and those that it starts, to what else runs here, if it may. Downloads are as
-/// all else (see `edges/http/threads.rs`), so that their speed does not suffer from standing back.
-pub fn come_first() {
-    if let Err(error) = setpriority_process(None, -3) {
-        debug!(%error, "no right to a higher priority");
-    }
-}
-
 /// Each download holds a socket and a file. The usual limit of 1,024 is meant for programs that
 /// call `select(2)`.
 fn raise_file_limit() {
@@ -126,7 +119,12 @@ async fn serve_on(
     let (fast_path, xdp_reason) = leasing::attach_xdp(network, serve, &loaders).await?;
 
     let reservations = in_force.borrow().inventory.addresses().collect();
-    let (dhcp, handle) = leasing::service(network, serve, loaders, reservations, fast_path, state)?;
+    let dhcp_thread = OwnThread::start("dhcp", thread::DHCP)?;
+    let (dhcp, handle) = {
+        // Its sockets wake that thread.
+        let _inside = dhcp_thread.runtime().enter();
+        leasing::service(network, serve, loaders, reservations, fast_path, state)?
+    };
     let tftp = ports::udp(SocketAddrV4::new(address, serve.ports.tftp_port))?;
     let http = ports::tcp(SocketAddrV4::new(address, serve.ports.http_port).into())?;
     let own_dns = SocketAddrV4::new(address, serve.ports.dns_port);
@@ -150,7 +148,7 @@ async fn serve_on(
 
     // When one service fails or ends, all do.
     let mut services = JoinSet::new();
-    services.spawn(dhcp.serve(in_force.clone(), shutdown.clone()));
+    services.spawn_on(dhcp.serve(in_force.clone(), shutdown.clone()), dhcp_thread.runtime());
     let script = script::boot_ipxe(&origin);
     services.spawn(tftp::serve(tftp, boot_files, script, Arc::clone(&machines), shutdown.clone()));
     services.spawn(site.serve(http, shutdown.clone()));

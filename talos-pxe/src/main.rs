@@ -13,6 +13,7 @@ use talos_pxe::cli::template::template;
 use talos_pxe::cli::{Command, LogFormat, Serve, UsageError};
 use talos_pxe::decisions::console::Ending;
 use talos_pxe::edges::admin::client;
+use talos_pxe::edges::thread;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
     let done = match cli.command() {
         Command::Serve(serve) => {
             log_to_stderr(&serve);
-            appliance::come_first();
+            thread::be_nicer(thread::DAEMON);
             run(&serve)
         }
         Command::Check(check) => {

@@ -12,6 +12,7 @@ use tokio::sync::mpsc::{
     UnboundedReceiver, UnboundedSender, error::TryRecvError, unbounded_channel,
 };
 
+use crate::edges::thread::{DHCP, be_nicer};
 use crate::state::store::{Change, Store, StoreError};
 use crate::time::BootTime;
 
@@ -45,7 +46,10 @@ impl<T: Send + 'static> Journal<T> {
         let (written, stored) = unbounded_channel();
         thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || write_all(&store, to_write, &written))
+            .spawn(move || {
+                be_nicer(DHCP);
+                write_all(&store, to_write, &written);
+            })
             .context("cannot start the thread that stores leases")?;
         Ok(Self { entries, stored, waiting: 0 })
     }

@@ -16,6 +16,7 @@ pub mod netlink;
 pub mod notify;
 pub mod packet;
 pub mod ra;
+pub mod thread;
 
 pub mod folder;
 pub mod http;

@@ -7,6 +7,7 @@ use std::ffi::{CString, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -99,7 +100,13 @@ impl Packets {
 
     /// Takes the next frame that came, if one did.
     pub fn receive<T>(&mut self, take: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let taken = take(self.ring.frame(self.next)?);
+        self.receive_timed(|frame, _| take(frame))
+    }
+
+    /// As [`Packets::receive`], with the time at which the kernel got the frame.
+    pub fn receive_timed<T>(&mut self, take: impl FnOnce(&[u8], SystemTime) -> T) -> Option<T> {
+        let (frame, time) = self.ring.frame(self.next)?;
+        let taken = take(frame, time);
         self.ring.give_back(self.next);
         self.next = (self.next + 1) % SLOTS;
         Some(taken)
@@ -235,7 +242,7 @@ impl Ring {
         }
     }
 
-    fn frame(&self, slot: usize) -> Option<&[u8]> {
+    fn frame(&self, slot: usize) -> Option<(&[u8], SystemTime)> {
         let status = self.status(slot).load(Ordering::Acquire);
         if status & libc::TP_STATUS_USER == 0 {
             return None;
@@ -243,13 +250,14 @@ impl Ring {
         // SAFETY: the slot is ours until its status is set back. The kernel has written a header
         // there, and the frame at the offset and of the length that it says, inside the slot.
         #[allow(unsafe_code)]
-        let frame = unsafe {
+        let (frame, since) = unsafe {
             let start = self.memory.add(slot * SLOT);
             let header = &*start.cast::<libc::tpacket2_hdr>();
             let (at, length) = (usize::from(header.tp_mac), header.tp_snaplen as usize);
-            std::slice::from_raw_parts(start.add(at), length.min(SLOT - at))
+            let frame = std::slice::from_raw_parts(start.add(at), length.min(SLOT - at));
+            (frame, Duration::new(header.tp_sec.into(), header.tp_nsec))
         };
-        Some(frame)
+        Some((frame, UNIX_EPOCH + since))
     }
 
     fn give_back(&self, slot: usize) {

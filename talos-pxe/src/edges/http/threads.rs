@@ -7,24 +7,17 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::thread;
+use std::thread::available_parallelism;
 
-use anyhow::{Context, Result};
-use rustix::process::{getpriority_process, setpriority_process};
-use rustix::thread::gettid;
-use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::debug;
+use anyhow::Result;
+use tokio::runtime::Handle;
 
-/// How much the threads stand back behind the one that starts them: half its share where both want
-/// the same CPU.
-const NICER: i32 = 3;
+use crate::edges::thread::{DOWNLOADS, OwnThread};
 
 /// Where connections are served. Threads end on drop, without being waited for.
 #[derive(Debug)]
 pub(super) struct Threads {
     workers: Vec<Worker>,
-    _end: Option<DropGuard>,
 }
 
 #[derive(Debug)]
@@ -32,6 +25,8 @@ struct Worker {
     runtime: Handle,
     /// Each of its connections holds it, too.
     connections: Arc<()>,
+    /// None where it is the caller's.
+    _thread: Option<OwnThread>,
 }
 
 impl Threads {
@@ -40,17 +35,15 @@ impl Threads {
     /// # Errors
     /// When the system has no threads left.
     pub(super) fn start() -> Result<Self> {
-        let end = CancellationToken::new();
-        let count = thread::available_parallelism().map_or(1, usize::from);
-        let workers = (0..count).map(|_| Worker::start(end.clone())).collect::<Result<_>>();
-        let workers = workers.context("cannot start the threads of the HTTP server")?;
-        Ok(Self { workers, _end: Some(end.drop_guard()) })
+        let count = available_parallelism().map_or(1, usize::from);
+        let workers = (0..count).map(|_| Worker::start()).collect::<Result<_>>()?;
+        Ok(Self { workers })
     }
 
     /// No others than those of the runtime that this is called from.
     pub(super) fn here() -> Self {
-        let worker = Worker { runtime: Handle::current(), connections: Arc::default() };
-        Self { workers: vec![worker], _end: None }
+        let runtime = Handle::current();
+        Self { workers: vec![Worker { runtime, connections: Arc::default(), _thread: None }] }
     }
 
     /// Serves a connection on the thread with the fewest.
@@ -66,17 +59,9 @@ impl Threads {
 }
 
 impl Worker {
-    fn start(end: CancellationToken) -> Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let worker = Self { runtime: runtime.handle().clone(), connections: Arc::default() };
-        let work = move || {
-            let nice = getpriority_process(None).map(|nice| nice + NICER);
-            if let Err(error) = nice.and_then(|nice| setpriority_process(Some(gettid()), nice)) {
-                debug!(%error, "cannot lower the priority of a thread");
-            }
-            runtime.block_on(end.cancelled());
-        };
-        thread::Builder::new().name("http".to_owned()).spawn(work)?;
-        Ok(worker)
+    fn start() -> Result<Self> {
+        let thread = OwnThread::start("http", DOWNLOADS)?;
+        let runtime = thread.runtime().clone();
+        Ok(Self { runtime, connections: Arc::default(), _thread: Some(thread) })
     }
 }

@@ -1,7 +1,7 @@
 //! One exchange of a machine with a DHCP server: DISCOVER, OFFER, REQUEST, ACK.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 
@@ -23,6 +23,10 @@ pub struct Exchange {
     asked_at: Instant,
     /// How often this was sent again.
     resent: usize,
+    /// When it was sent first.
+    first_at: SystemTime,
+    /// How long the machine has waited for answers to what it had asked before.
+    waited: Duration,
 }
 
 /// What came of it.
@@ -30,8 +34,8 @@ pub struct Exchange {
 pub enum Progress {
     /// Nothing yet.
     Pending,
-    /// An address, by this server.
-    Leased(Ipv4Addr),
+    /// It has this address, and has waited so long for the server's answers in all.
+    Leased(Ipv4Addr, Duration),
     /// The machine gives up.
     Failed(&'static str),
 }
@@ -42,27 +46,35 @@ impl Exchange {
     /// # Errors
     /// When the interface is down.
     pub fn start(network: &Network, sender: Sender, xid: u32, now: Instant) -> Result<Exchange> {
-        network.ask(&sender, Ask::Discover, xid)?;
-        Ok(Exchange { sender, ask: Ask::Discover, xid, asked_at: now, resent: 0 })
+        let (ask, first_at, waited) = (Ask::Discover, SystemTime::now(), Duration::ZERO);
+        network.ask(&sender, ask, xid)?;
+        Ok(Exchange { sender, ask, xid, asked_at: now, resent: 0, first_at, waited })
     }
 
-    /// Goes on with what a reply says.
+    /// Goes on with what a reply says that came `at` a time.
     ///
     /// # Errors
     /// When the interface is down.
-    pub fn take(&mut self, network: &Network, reply: &Reply, now: Instant) -> Result<Progress> {
+    pub fn take(
+        &mut self,
+        network: &Network,
+        (reply, at): (&Reply, SystemTime),
+        now: Instant,
+    ) -> Result<Progress> {
         let Reply { address, server, .. } = *reply;
         if reply.xid != self.xid {
             return Ok(Progress::Pending);
         }
+        let waited = self.waited + at.duration_since(self.first_at).unwrap_or_default();
         match (reply.kind, self.ask) {
             (OFFER, Ask::Discover) => {
                 self.ask = Ask::Select { address, server };
                 (self.asked_at, self.resent) = (now, 0);
+                (self.first_at, self.waited) = (SystemTime::now(), waited);
                 network.ask(&self.sender, self.ask, self.xid)?;
                 Ok(Progress::Pending)
             }
-            (ACK, Ask::Select { .. }) => Ok(Progress::Leased(address)),
+            (ACK, Ask::Select { .. }) => Ok(Progress::Leased(address, waited)),
             (NAK, Ask::Select { .. }) => Ok(Progress::Failed("the server takes its offer back")),
             _ => Ok(Progress::Pending),
         }

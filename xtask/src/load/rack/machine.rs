@@ -126,8 +126,8 @@ impl Machine {
         now: Instant,
     ) -> Result<()> {
         match (&mut self.step, arrival) {
-            (Step::Dhcp(_, exchange), Arrival::Reply(reply, file)) => {
-                let progress = exchange.take(world.network, &reply, now)?;
+            (Step::Dhcp(_, exchange), Arrival::Reply { reply, file, at }) => {
+                let progress = exchange.take(world.network, (&reply, at), now)?;
                 self.on_lease(world, progress, file, now)
             }
             (Step::Arp(file, _), Arrival::ServerIsThere) => {
@@ -217,13 +217,13 @@ impl Machine {
         now: Instant,
     ) -> Result<()> {
         let Step::Dhcp(stage, _) = self.step else { return Ok(()) };
-        let address = match progress {
+        let (address, waited) = match progress {
             dhcp::Progress::Pending => return Ok(()),
             dhcp::Progress::Failed(why) => {
                 self.fail(stage, why);
                 return Ok(());
             }
-            dhcp::Progress::Leased(address) => address,
+            dhcp::Progress::Leased(address, waited) => (address, waited),
         };
         let Some((server, name)) = file else {
             self.fail(stage, "the server names no file to start");
@@ -231,7 +231,8 @@ impl Machine {
         };
         self.address = address;
         world.network.hold(address, self.mac);
-        self.finish(stage, now);
+        // Not the time since it began: a machine has no others that it must wait for here.
+        self.finish_after(stage, waited, now);
         if stage == Stage::IpxeDhcp {
             return self.fetch(world, Stage::Script, &name, now);
         }
@@ -282,7 +283,11 @@ impl Machine {
 
     /// A stage is done, and the next begins.
     fn finish(&mut self, stage: Stage, now: Instant) {
-        self.stages.insert(stage, now.duration_since(self.began));
+        self.finish_after(stage, now.duration_since(self.began), now);
+    }
+
+    fn finish_after(&mut self, stage: Stage, took: Duration, now: Instant) {
+        self.stages.insert(stage, took);
         (self.began, self.heard) = (now, now);
     }
 

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -51,8 +52,9 @@ pub struct Network {
 /// What came for a machine.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    /// A DHCP reply, and the file to start that it names.
-    Reply(Reply, Option<(Ipv4Addr, String)>),
+    /// A DHCP reply, and the file to start that it names. The machine could have had it at this
+    /// time; it may have waited since for the others that are played.
+    Reply { reply: Reply, file: Option<(Ipv4Addr, String)>, at: SystemTime },
     /// The answer by ARP: the server is there.
     ServerIsThere,
 }
@@ -148,7 +150,7 @@ impl Network {
     /// # Errors
     /// When a frame is damaged, or the interface is down.
     pub(super) fn receive(&mut self) -> Result<Option<(Mac, Arrival)>> {
-        while let Some(frame) = self.packets.receive(read) {
+        while let Some(frame) = self.packets.receive_timed(read) {
             match frame {
                 Frame::For(mac, arrival) => return Ok(Some((mac, arrival))),
                 Frame::Question { address, from } => {
@@ -165,12 +167,13 @@ impl Network {
     }
 }
 
-fn read(frame: &[u8]) -> Frame {
+fn read(frame: &[u8], at: SystemTime) -> Frame {
     if let Some(reply) = Reply::parse(frame) {
         if !reply::sums_are_right(frame) {
             return Frame::Damaged;
         }
-        return Frame::For(reply.mac, Arrival::Reply(reply, reply::boot_file(frame)));
+        let file = reply::boot_file(frame);
+        return Frame::For(reply.mac, Arrival::Reply { reply, file, at });
     }
     read_arp(frame).unwrap_or(Frame::Other)
 }
@@ -221,6 +224,7 @@ mod tests {
     fn arp_is_read_as_it_is_written() {
         let (machine, server) = (([6; 6], [10, 77, 16, 1].into()), ([2; 6], [10, 77, 0, 1].into()));
         let question = arp(BROADCAST, ARP_REQUEST, server, ([0; 6], machine.1));
+        let read = |frame: &[u8]| read(frame, SystemTime::now());
         let Frame::Question { address, from } = read(&question) else { panic!("{question:?}") };
         assert_eq!((address, from), (machine.1, server));
         let answer = arp(machine.0, ARP_REPLY, server, machine);
