@@ -1,7 +1,7 @@
 //! The daemon's command line: parses, builds, runs.
 
 use std::env;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use talos_pxe::appliance;
@@ -10,24 +10,23 @@ use talos_pxe::cli::config;
 use talos_pxe::cli::console::Console;
 use talos_pxe::cli::fetch::{Assets, AssetsCommand};
 use talos_pxe::cli::template::template;
-use talos_pxe::cli::{Command, LogFormat, Serve, UsageError};
+use talos_pxe::cli::{Command, Serve, UsageError};
 use talos_pxe::decisions::console::Ending;
 use talos_pxe::edges::admin::client;
-use talos_pxe::edges::thread;
+use talos_pxe::edges::{log, thread};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = config::parse(env::args_os()).unwrap_or_else(|error| error.exit());
     let done = match cli.command() {
         Command::Serve(serve) => {
-            log_to_stderr(&serve);
+            let _log = log::to_stderr(&serve);
             thread::be_nicer(thread::DAEMON);
             run(&serve)
         }
         Command::Check(check) => {
-            log_to_stderr(&check.serve);
+            let _log = log::to_stderr(&check.serve);
             run_check(&check)
         }
         Command::Console(console) => match run_console(&console) {
@@ -77,24 +76,4 @@ async fn run_check(check: &Check) -> anyhow::Result<()> {
 #[tokio::main(flavor = "current_thread")]
 async fn run_console(console: &Console) -> anyhow::Result<Ending> {
     appliance::console::run(console).await
-}
-
-fn log_to_stderr(serve: &Serve) {
-    let default = match serve.verbose {
-        0 => "info",
-        1 => "info,talos_pxe=debug",
-        _ => "info,talos_pxe=trace",
-    };
-    // The DNS libraries warn of each odd message; anybody on the network could fill the log.
-    let default = format!("{default},hickory_proto=off,hickory_net=off,hickory_resolver=off");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
-    match serve.log_format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
-    }
 }

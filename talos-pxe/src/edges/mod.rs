@@ -11,6 +11,7 @@ pub mod ethtool;
 pub mod fetch;
 pub mod interface;
 pub mod journal;
+pub mod log;
 pub mod neighbours;
 pub mod netlink;
 pub mod notify;

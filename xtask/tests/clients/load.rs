@@ -1,9 +1,16 @@
-//! perfdhcp of Kea: many relayed clients a second.
+//! Many clients a second.
+
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 use xtask::exec;
+use xtask::lab::process::Process;
+use xtask::lab::{Lab, server};
+use xtask::load::fleet;
+use xtask::load::frame::{Client, Sender, Target};
+use xtask::load::packets::Packets;
 
-use super::{PATIENCE, Site};
+use super::{PATIENCE, Site, make_root};
 
 /// What perfdhcp says of one half of the exchanges.
 #[derive(Debug)]
@@ -69,5 +76,31 @@ fn a_thousand_leases_a_second_are_given_without_a_loss() -> Result<()> {
     // On a busy computer perfdhcp itself may come too late for what its socket can hold.
     let overflowed = overflowed(&exec::output(relay.command("cat").arg("/proc/net/snmp"))?)?;
     assert_eq!(offers.lost + acks.lost, overflowed, "lost other than at perfdhcp's own socket");
+    Ok(())
+}
+
+#[test]
+#[ignore = "lab: cargo xtask test"]
+fn nobody_waits_until_the_log_is_read() -> Result<()> {
+    let lab = Lab::new()?;
+    let (host, rack) = (lab.host("talos-pxe")?, lab.host("rack")?);
+    let program = server::build()?;
+    let mut command = host.command(&program);
+    server::without_settings(&mut command);
+    command.args(["serve", "--if", "eth0", "--mode", "server", "--addr", "10.50.0.1/16", "-v"]);
+    command.arg("--root").arg(make_root(&lab)?);
+    let unread = Arc::new(Mutex::new(()));
+    let reading = Arc::clone(&unread);
+    let read = move |_: &[u8]| drop(reading.lock());
+    let mut talos_pxe = Process::start("talos-pxe", command, Some(Box::new(read)))?;
+    talos_pxe.wait_for(server::READY, PATIENCE)?;
+    let stuck = unread.lock();
+
+    // Each of them is worth some lines, more than a pipe and the daemon hold in all.
+    let target = Target { address: [10, 50, 0, 1].into(), mac: host.mac_bytes()? };
+    let machine = Sender { mac: [0; 6], client: Client::Plain, relay: None, target };
+    fleet::bind(&mut Packets::open(&rack)?, machine, 10_000, 100)?;
+    drop(stuck);
+    talos_pxe.wait_for("the log lost lines", PATIENCE)?;
     Ok(())
 }

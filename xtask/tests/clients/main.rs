@@ -30,6 +30,17 @@ struct Site {
     lab: Lab,
 }
 
+/// A folder with what talos-pxe needs to start.
+fn make_root(lab: &Lab) -> Result<PathBuf> {
+    let root = lab.dir().join("root");
+    let assets = root.join("assets");
+    fs::create_dir_all(&assets)?;
+    for name in ["vmlinuz-amd64", "initramfs-amd64.xz"] {
+        fs::copy("/usr/lib/ipxe/undionly.kpxe", assets.join(name))?;
+    }
+    Ok(root)
+}
+
 impl Site {
     fn new(flags: &[&str]) -> Result<Site> {
         Site::with(&[], flags)
@@ -38,17 +49,13 @@ impl Site {
     /// With these files in the root, too.
     fn with(files: &[(&str, String)], flags: &[&str]) -> Result<Site> {
         let lab = Lab::new()?;
-        let assets = lab.dir().join("root/assets");
-        fs::create_dir_all(&assets)?;
-        for name in ["vmlinuz-amd64", "initramfs-amd64.xz"] {
-            fs::copy("/usr/lib/ipxe/undionly.kpxe", assets.join(name))?;
-        }
+        let root = make_root(&lab)?;
         for (name, text) in files {
-            fs::write(lab.dir().join("root").join(name), text)?;
+            fs::write(root.join(name), text)?;
         }
         let capture = lab.capture(&lab.dir().join("pcap"))?;
         let host = lab.host("talos-pxe")?;
-        let mut arguments = vec!["--root".into(), lab.dir().join("root").into_os_string()];
+        let mut arguments = vec!["--root".into(), root.into_os_string()];
         arguments.extend(["--mode", "server", "-v"].iter().chain(flags).map(Into::into));
         let server = Server::start(&server::build()?, &host, arguments)?;
         Ok(Site { server, host, capture, lab })
