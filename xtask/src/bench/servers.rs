@@ -150,7 +150,7 @@ pub fn start(lab: &Lab, kind: Kind, daemon: &Path, root: &Path) -> Result<Bed> {
     let process = match kind {
         Kind::FastPath => Running::Ours(ours(&host, daemon, root, &state, &["--xdp", "native"])?),
         Kind::Daemon => Running::Ours(ours(&host, daemon, root, &state, &["--xdp", "off"])?),
-        Kind::Kea => Running::Peer(kea(&host, &state, json!([]))?),
+        Kind::Kea => Running::Peer(kea(&host, &state, None)?),
         Kind::Dnsmasq => Running::Peer(dnsmasq(&host, &state, &["--dhcp-boot=snponly.efi"])?),
     };
     neighbours(&host, [(RELAY.mac, RELAY.address)])?;
@@ -217,9 +217,9 @@ pub fn ours(
 ///
 /// # Errors
 /// When it does not start.
-pub fn kea(host: &Host, state: &Path, classes: Value) -> Result<Process> {
+pub fn kea(host: &Host, state: &Path, classes: Option<Value>) -> Result<Process> {
     let (first, last) = RANGE;
-    let config = json!({ "Dhcp4": {
+    let mut config = json!({
         "interfaces-config": { "interfaces": ["eth0"], "dhcp-socket-type": "raw" },
         "lease-database": {
             "type": "memfile", "persist": true, "lfc-interval": 3600,
@@ -236,7 +236,6 @@ pub fn kea(host: &Host, state: &Path, classes: Value) -> Result<Process> {
         "reservations-in-subnet": false,
         "reservations-out-of-pool": false,
         "host-reservation-identifiers": ["hw-address"],
-        "client-classes": classes,
         "subnet4": [{
             "subnet": "10.77.0.0/16",
             "pools": [{ "pool": format!("{first} - {last}") }],
@@ -254,9 +253,13 @@ pub fn kea(host: &Host, state: &Path, classes: Value) -> Result<Process> {
             "name": "kea-dhcp4.leases", "severity": "WARN",
             "output_options": [{ "output": "stdout" }],
         }],
-    }});
+    });
+    // It takes no empty list.
+    if let Some((classes, config)) = classes.zip(config.as_object_mut()) {
+        config.insert("client-classes".to_owned(), classes);
+    }
     let file = state.join("kea.json");
-    fs::write(&file, config.to_string())?;
+    fs::write(&file, json!({ "Dhcp4": config }).to_string())?;
     let mut command = host.command("kea-dhcp4");
     command.env("KEA_PIDFILE_DIR", state).env("KEA_LOCKFILE_DIR", state);
     command.arg("-c").arg(&file);

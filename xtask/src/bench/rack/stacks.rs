@@ -95,7 +95,7 @@ impl Stack {
                 peers.extend(http::nginx(&host, root, &state)?);
             }
             Kind::Kea => {
-                peers.push(servers::kea(&host, &state, kea_classes())?);
+                peers.push(servers::kea(&host, &state, Some(kea_classes()))?);
                 peers.push(tftpd(&host, plan)?);
                 peers.extend(http::nginx(&host, root, &state)?);
             }
