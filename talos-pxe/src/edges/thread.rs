@@ -16,7 +16,7 @@ use tracing::debug;
 /// By how much the whole daemon comes before other programs.
 pub const DAEMON: i32 = -3;
 /// By how much DHCP comes before the rest of the daemon. An answer takes microseconds, and a machine
-/// can do nothing without one; a flood of requests still leaves others a fifth of its CPU.
+/// can do nothing without one; a flood of requests still leaves the others a sixth of its CPU.
 pub const DHCP: i32 = -7;
 /// By how much downloads stand back: they are as other programs, so that their speed does not
 /// suffer from it.

@@ -64,6 +64,7 @@ impl Bundle {
             "CAP_NET_BIND_SERVICE" => Ok(10),
             "CAP_NET_ADMIN" => Ok(12),
             "CAP_NET_RAW" => Ok(13),
+            "CAP_SYS_NICE" => Ok(23),
             "CAP_BPF" => Ok(39),
             other => bail!("linux.yml lists {other}, which this test does not expect"),
         });

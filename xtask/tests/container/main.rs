@@ -55,6 +55,10 @@ fn boots_a_machine(lab: &Lab, bundle: &Bundle) -> Result<()> {
         let rights = rights_of_the_daemon(&host, set)?;
         ensure!(rights == bundle.rights()?, "{set} {rights:x}, not {:x}", bundle.rights()?);
     }
+    for (thread, wanted) in [("dhcp", -10), ("http", 0)] {
+        let niceness = niceness_in_the_daemon(&host, thread)?;
+        ensure!(niceness == wanted, "{thread} has a niceness of {niceness}, not of {wanted}");
+    }
 
     let accel = AccelChoice::Auto.resolve()?;
     let mut machine = lab.power_on(Spec::new("bios", Firmware::Bios, accel))?;
@@ -81,18 +85,36 @@ fn serves_without_bpf(lab: &Lab, bundle: &Bundle) -> Result<()> {
     Ok(())
 }
 
-/// A set of capabilities, a bit each, of the daemon on `host`: the one process there that is called
-/// so.
+/// A set of capabilities, a bit each, of the daemon on `host`.
 fn rights_of_the_daemon(host: &Host, set: &str) -> Result<u64> {
+    let status = fs::read_to_string(daemon(host)?.join("status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(set));
+    Ok(u64::from_str_radix(line.context("no such set")?.trim(), 16)?)
+}
+
+/// The niceness of the daemon's first thread of this name.
+fn niceness_in_the_daemon(host: &Host, name: &str) -> Result<i32> {
+    for thread in fs::read_dir(daemon(host)?.join("task"))? {
+        let thread = thread?.path();
+        if fs::read_to_string(thread.join("comm"))?.trim() == name {
+            let stat = fs::read_to_string(thread.join("stat"))?;
+            // The 19th field; the second, the name, ends with a bracket.
+            let (_, rest) = stat.rsplit_once(") ").context("no name")?;
+            return Ok(rest.split(' ').nth(16).context("no niceness")?.parse()?);
+        }
+    }
+    anyhow::bail!("talos-pxe has no thread {name}")
+}
+
+/// The folder in `/proc` of the daemon on `host`: the one process there that is called so.
+fn daemon(host: &Host) -> Result<PathBuf> {
     let network = host.netns().id()?;
     for process in fs::read_dir("/proc")? {
         let process = process?.path();
         let there = fs::metadata(process.join("ns/net")).is_ok_and(|ns| ns.ino() == network);
         let Ok(status) = fs::read_to_string(process.join("status")) else { continue };
         if there && status.starts_with("Name:\ttalos-pxe\n") {
-            let line = status.lines().find_map(|line| line.strip_prefix(set));
-            let digits = line.context("no such set")?.trim();
-            return Ok(u64::from_str_radix(digits, 16)?);
+            return Ok(process);
         }
     }
     anyhow::bail!("no talos-pxe runs on {}", host.name())

@@ -69,7 +69,8 @@ fn linuxkit_runs_the_daemon_with_the_rights_it_needs_and_no_others() {
     assert_eq!(daemon["image"], "talos-pxe:latest");
     assert_eq!(daemon["readonly"], true);
     assert_eq!(daemon["noNewPrivileges"], true);
-    let rights = ["CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW"];
+    let rights =
+        ["CAP_BPF", "CAP_NET_ADMIN", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_NICE"];
     assert_eq!(texts(&daemon["capabilities"]), rights);
     for none in ["ambient", "binds", "devices", "mounts", "runtime"] {
         assert!(daemon.get(none).is_none(), "{none}");

@@ -15,6 +15,9 @@ systemctl start talos-pxe
 echo "probe: status: $(systemctl show --property=StatusText --value talos-pxe)"
 pid=$(systemctl show --property=MainPID --value talos-pxe)
 grep -E '^(Uid|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):' /proc/$pid/status | sed 's/^/probe: /'
+for thread in /proc/$pid/task/*; do
+    echo "probe: nice: $(cat "$thread/comm") $(cut -d ' ' -f 19 "$thread/stat")"
+done
 echo "probe: state: $(stat --format='%U %a' /var/lib/talos-pxe/)"
 echo "probe: serving"
 read -r _
