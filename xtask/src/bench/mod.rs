@@ -106,7 +106,8 @@ struct Http {
 /// tftpd-hpa, dnsmasq and atftpd.
 ///
 /// All servers send the same file over a cable of their own, in turn; every octet is checked. A
-/// server that knows of no windows is left out where one is asked for; talos-pxe grants up to 8.
+/// server that knows of no windows is left out where one is asked for; talos-pxe grants up to 8. A
+/// single client has a CPU to itself, as on a real network.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cargo xtask bench tftp --quick              Some minutes.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::ops::Range;
 use std::thread;
 use std::time::Duration;
 
@@ -161,11 +162,23 @@ fn late(beds: &[Bed], probe: &Load<'_>) -> Result<Vec<(&'static str, u64)>> {
     })
 }
 
+/// The CPUs of a server, and of its clients. A single client has one to itself, as it has on a real
+/// network: where the scheduler puts it on the server's, neither has to be woken.
+fn cpus(clients: usize) -> (Range<usize>, Range<usize>) {
+    let all = cpu::count() as usize;
+    match clients {
+        1 if all > 1 => (0..all - 1, all - 1..all),
+        _ => (0..all, 0..all),
+    }
+}
+
 impl Bed {
     fn measure(&self, load: &Load<'_>) -> Result<Sample> {
         let seconds = || self.process.map(|process| cpu::seconds_of(&[process])).transpose();
         let before = seconds()?;
-        let got = tftp::run(self.far.netns(), load)
+        let (servers, clients) = cpus(load.clients);
+        cpu::keep_to(self.first, servers)?;
+        let got = tftp::run(self.far.netns(), clients, load)
             .with_context(|| format!("{} serves wrongly", self.name))?;
         let cpu = before.zip(seconds()?).map(|(before, after)| after - before);
         Ok(Sample { got, cpu })

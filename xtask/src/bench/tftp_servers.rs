@@ -23,6 +23,8 @@ pub struct Bed {
     pub name: &'static str,
     /// Where the clients are.
     pub far: Host,
+    /// Its first process.
+    pub first: u32,
     /// The process that does the work, unless it starts others that do.
     pub process: Option<u32>,
     _running: Running,
@@ -85,8 +87,8 @@ fn ours(name: &'static str, lab: &Lab, program: &Path, files: &str) -> Result<Be
     let network = "10.77.0.1/16";
     let flags = ["--mode", "server", "--addr", network, "--root", &root, "--state", &state];
     let mut server = Server::start(program, &host, flags.iter().chain(&["--firmware", files]))?;
-    let process = Some(server.process().id());
-    Ok(Bed { name, far, process, _running: Running::Ours { _server: server } })
+    let first = server.process().id();
+    Ok(Bed { name, far, first, process: Some(first), _running: Running::Ours { _server: server } })
 }
 
 fn peer(
@@ -99,8 +101,9 @@ fn peer(
     let (host, far) = cable(lab)?;
     let process = run(&host, program, arguments, &far, probe)?;
     // tftpd-hpa starts a process for every client.
-    let id = (name != "tftpd-hpa").then(|| process.id());
-    Ok(Bed { name, far, process: id, _running: Running::Peer { _process: process } })
+    let (first, all) = (process.id(), name != "tftpd-hpa");
+    let id = all.then_some(first);
+    Ok(Bed { name, far, first, process: id, _running: Running::Peer { _process: process } })
 }
 
 /// Starts a server on a host, and asks it from another for `probe` until it answers.

@@ -1,8 +1,12 @@
 //! How busy this machine is, and what its processes take.
 
 use std::fs;
+use std::ops::Range;
 
 use anyhow::{Context as _, Result};
+use rustix::io::Errno;
+use rustix::process::Pid;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Seconds that all CPUs together have idled since the machine started.
 ///
@@ -17,6 +21,37 @@ pub fn idle() -> Result<f64> {
 /// How many CPUs there are.
 pub fn count() -> f64 {
     std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64)
+}
+
+/// Keeps a process to some CPUs, and what it starts from now on.
+///
+/// # Errors
+/// Without root, or when it has ended.
+pub fn keep_to(process: u32, cpus: Range<usize>) -> Result<()> {
+    let folder = format!("/proc/{process}/task");
+    for thread in fs::read_dir(&folder).with_context(|| format!("no {folder}"))? {
+        let id = thread?.file_name().to_str().and_then(|id| Pid::from_raw(id.parse().ok()?));
+        match keep(id, cpus.clone()) {
+            // It has ended meanwhile.
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => return Err(error).context("cannot keep a server to a CPU"),
+        }
+    }
+    Ok(())
+}
+
+/// Keeps this thread to some CPUs, and those that it starts.
+///
+/// # Errors
+/// When there are no such CPUs.
+pub fn keep_this_to(cpus: Range<usize>) -> Result<()> {
+    keep(None, cpus).context("cannot keep this thread to a CPU")
+}
+
+fn keep(thread: Option<Pid>, cpus: Range<usize>) -> rustix::io::Result<()> {
+    let mut set = CpuSet::new();
+    cpus.take(CpuSet::MAX_CPU).for_each(|cpu| set.set(cpu));
+    sched_setaffinity(thread, &set)
 }
 
 /// The load averages over 1, 5 and 15 minutes, as `/proc/loadavg` says them.

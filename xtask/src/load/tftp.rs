@@ -3,11 +3,13 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::event::{Timespec, epoll};
 
+use super::cpu;
 use super::tftp_client::{ABORT, Client, LARGEST_BLOCK, OACK, State, granted, request, word};
 use crate::lab::netns::Netns;
 
@@ -50,12 +52,13 @@ pub struct Got {
     pub failures: Vec<String>,
 }
 
-/// Lets clients inside a network namespace download a file, each once.
+/// Lets clients inside a network namespace and on these CPUs download a file, each once.
 ///
 /// # Errors
 /// When a server sends what is not in the file.
-pub fn run(netns: &Netns, load: &Load<'_>) -> Result<Got> {
+pub fn run(netns: &Netns, cpus: Range<usize>, load: &Load<'_>) -> Result<Got> {
     netns.inside(|| {
+        cpu::keep_this_to(cpus)?;
         let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut rng = fastrand::Rng::with_seed(1350);
         let start = Instant::now();
